@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sys: every system call hoop makes, and the only file that reads errno.
+ *
+ * Errors: each returns -errno. A call that was interrupted by a signal is
+ *   repeated, but for the wait, whose caller must get to run signal handlers.
+ * Flags: descriptors are made close-on-exec and non-blocking; a send never
+ *   raises SIGPIPE.
+ */
+#ifndef HOOP_CORE_SYS_H
+#define HOOP_CORE_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+int hoop_sys_epoll_create(void);
+int hoop_sys_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+
+/* `timeout_ns` < 0 waits for ever. The count of events, or -EINTR. */
+int hoop_sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int64_t timeout_ns);
+
+int hoop_sys_eventfd(void);
+int hoop_sys_eventfd_add(int fd, uint64_t value);
+
+/* -EINTR is not repeated: on Linux the descriptor is gone whatever close says. */
+int hoop_sys_close(int fd);
+
+ssize_t hoop_sys_recv(int fd, void *buffer, size_t size);
+ssize_t hoop_sys_send(int fd, const void *buffer, size_t size);
+ssize_t hoop_sys_send_vector(int fd, struct iovec *vector, size_t count);
+int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length);
+int hoop_sys_shutdown_write(int fd);
+int hoop_sys_socket_option(int fd, int level, int name, int *value);
+int hoop_sys_set_socket_option(int fd, int level, int name, int value);
+int hoop_sys_socket_name(int fd, struct sockaddr *address, socklen_t *length);
+int hoop_sys_peer_name(int fd, struct sockaddr *address, socklen_t *length);
+
+#endif

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "check.h"
+
+/* System calls that sys.c makes go through the functions below, which fail them
+ * as the test asks and count them. */
+static int injected_error; /* what the calls fail with */
+static int injected_times; /* how many of them */
+static int calls;
+static int last_timeout_ms; /* of epoll_wait */
+
+static void inject(int error, int times) {
+    injected_error = error;
+    injected_times = times;
+    calls = 0;
+}
+
+static bool must_fail(void) {
+    calls++;
+    if (injected_times == 0)
+        return false;
+    injected_times--;
+    errno = injected_error;
+    return true;
+}
+
+int __real_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms);
+ssize_t __real_recv(int fd, void *buffer, size_t size, int flags);
+ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags);
+ssize_t __real_send(int fd, const void *buffer, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *buffer, size_t size, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+ssize_t __real_write(int fd, const void *buffer, size_t size);
+ssize_t __wrap_write(int fd, const void *buffer, size_t size);
+
+int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+    return must_fail() ? -1 : __real_accept4(fd, address, length, flags);
+}
+
+/* Never waits: what the test wants to know is the timeout. */
+int __wrap_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity, int timeout_ms) {
+    (void)epoll_fd;
+    (void)events;
+    (void)capacity;
+    last_timeout_ms = timeout_ms;
+    return must_fail() ? -1 : 0;
+}
+
+ssize_t __wrap_recv(int fd, void *buffer, size_t size, int flags) {
+    return must_fail() ? -1 : __real_recv(fd, buffer, size, flags);
+}
+
+ssize_t __wrap_send(int fd, const void *buffer, size_t size, int flags) {
+    return must_fail() ? -1 : __real_send(fd, buffer, size, flags);
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags) {
+    return must_fail() ? -1 : __real_sendmsg(fd, message, flags);
+}
+
+long __wrap_syscall(long number, ...) {
+    CHECK_EQ(number, SYS_epoll_pwait2);
+    va_list list;
+    va_start(list, number);
+    int epoll_fd = va_arg(list, int);
+    void *events = va_arg(list, void *);
+    int capacity = va_arg(list, int);
+    void *timeout = va_arg(list, void *);
+    va_end(list);
+    return must_fail() ? -1 : __real_syscall(number, epoll_fd, events, capacity, timeout, NULL, 0L);
+}
+
+ssize_t __wrap_write(int fd, const void *buffer, size_t size) {
+    return must_fail() ? -1 : __real_write(fd, buffer, size);
+}
+
+static bool has_flags(int fd, int descriptor_flags, int status_flags) {
+    return (fcntl(fd, F_GETFD) & descriptor_flags) == descriptor_flags &&
+           (fcntl(fd, F_GETFL) & status_flags) == status_flags;
+}
+
+/* A pair whose descriptors block: hoop's calls must not. */
+static void open_pair(int pair[2]) {
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+}
+
+static void close_pair(const int pair[2]) {
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(hoop_sys_close(pair[i]), 0);
+}
+
+static int open_listener(struct sockaddr_in *address) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    *address = (struct sockaddr_in){.sin_family = AF_INET};
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(*address);
+    REQUIRE(fd >= 0);
+    REQUIRE(bind(fd, (struct sockaddr *)address, length) == 0);
+    REQUIRE(listen(fd, 8) == 0);
+    REQUIRE(hoop_sys_socket_name(fd, (struct sockaddr *)address, &length) == 0);
+    return fd;
+}
+
+static void test_send_and_recv(void) {
+    int pair[2];
+    char buffer[8];
+    open_pair(pair);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), -EAGAIN);
+    CHECK_EQ(hoop_sys_send(pair[0], "hoop", 4), 4);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, 3), 3);
+    CHECK(memcmp(buffer, "hoo", 3) == 0);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), 1);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), -EAGAIN);
+    close_pair(pair);
+}
+
+static void test_send_until_the_buffer_is_full(void) {
+    static char block[1 << 16];
+    struct iovec vector[] = {{block, sizeof(block)}};
+    int pair[2];
+    open_pair(pair);
+    ssize_t sent;
+    do
+        sent = hoop_sys_send(pair[0], block, sizeof(block));
+    while (sent > 0);
+    CHECK_EQ(sent, -EAGAIN);
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, 1), -EAGAIN);
+    close_pair(pair);
+}
+
+static void test_send_vector_gathers(void) {
+    int pair[2];
+    char buffer[8] = {0};
+    char text[] = "hoop";
+    struct iovec vector[] = {{text, 2}, {text + 2, 0}, {text + 2, 2}};
+    open_pair(pair);
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, 3), 4);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), 4);
+    CHECK_TEXT(buffer, "hoop");
+    close_pair(pair);
+}
+
+static void test_send_vector_takes_so_many_parts_and_no_more(void) {
+    static struct iovec vector[IOV_MAX + 1];
+    char byte = 'x';
+    int pair[2];
+    open_pair(pair);
+    for (size_t i = 0; i <= IOV_MAX; i++)
+        vector[i] = (struct iovec){&byte, 1};
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, IOV_MAX), IOV_MAX);
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, IOV_MAX + 1), -EMSGSIZE);
+    close_pair(pair);
+}
+
+static void test_peer_gone_is_an_error_and_no_signal(void) {
+    int pair[2];
+    char buffer[1] = {'x'};
+    struct iovec vector[] = {{buffer, 1}};
+    open_pair(pair);
+    CHECK_EQ(hoop_sys_close(pair[1]), 0);
+    CHECK_EQ(hoop_sys_recv(pair[0], buffer, 1), 0);
+    CHECK_EQ(hoop_sys_send(pair[0], "x", 1), -EPIPE);
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, 1), -EPIPE);
+    CHECK_EQ(hoop_sys_close(pair[0]), 0);
+}
+
+static void test_shutdown_write_is_the_end_for_the_peer(void) {
+    int pair[2];
+    char buffer[1];
+    open_pair(pair);
+    CHECK_EQ(hoop_sys_shutdown_write(pair[0]), 0);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, 1), 0);
+    CHECK_EQ(hoop_sys_send(pair[1], "x", 1), 1);
+    CHECK_EQ(hoop_sys_recv(pair[0], buffer, 1), 1);
+    close_pair(pair);
+}
+
+static void test_accept(void) {
+    struct sockaddr_in address, client_address, peer;
+    int listener = open_listener(&address);
+    socklen_t length = sizeof(peer);
+    CHECK_EQ(hoop_sys_accept(listener, (struct sockaddr *)&peer, &length), -EAGAIN);
+
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_EQ(hoop_sys_shutdown_write(client), -ENOTCONN);
+    REQUIRE(connect(client, (struct sockaddr *)&address, sizeof(address)) == 0);
+    int server = hoop_sys_accept(listener, (struct sockaddr *)&peer, &length);
+    REQUIRE(server >= 0);
+    CHECK(has_flags(server, FD_CLOEXEC, O_NONBLOCK));
+    CHECK_EQ(length, sizeof(peer));
+    length = sizeof(client_address);
+    CHECK_EQ(hoop_sys_socket_name(client, (struct sockaddr *)&client_address, &length), 0);
+    CHECK_EQ(peer.sin_port, client_address.sin_port);
+    length = sizeof(peer);
+    CHECK_EQ(hoop_sys_peer_name(client, (struct sockaddr *)&peer, &length), 0);
+    CHECK_EQ(peer.sin_port, address.sin_port);
+    CHECK_EQ(hoop_sys_peer_name(listener, (struct sockaddr *)&peer, &length), -ENOTCONN);
+    close(client);
+    close(server);
+    close(listener);
+}
+
+static void test_socket_options(void) {
+    struct sockaddr_in address;
+    int listener = open_listener(&address);
+    int value = 7;
+    CHECK_EQ(hoop_sys_socket_option(listener, IPPROTO_TCP, TCP_NODELAY, &value), 0);
+    CHECK_EQ(value, 0);
+    CHECK_EQ(hoop_sys_set_socket_option(listener, IPPROTO_TCP, TCP_NODELAY, 1), 0);
+    CHECK_EQ(hoop_sys_socket_option(listener, IPPROTO_TCP, TCP_NODELAY, &value), 0);
+    CHECK_EQ(value, 1);
+    value = 7;
+    CHECK_EQ(hoop_sys_socket_option(listener, IPPROTO_TCP, -1, &value), -ENOPROTOOPT);
+    CHECK_EQ(hoop_sys_set_socket_option(listener, IPPROTO_TCP, -1, 1), -ENOPROTOOPT);
+    CHECK_EQ(value, 7);
+    close(listener);
+}
+
+static void test_bad_descriptor_is_an_error_everywhere(void) {
+    char buffer[1];
+    int value = 7;
+    struct iovec vector[] = {{buffer, 0}};
+    struct sockaddr_in address;
+    socklen_t length = sizeof(address);
+    struct epoll_event event = {0};
+    CHECK_EQ(hoop_sys_epoll_ctl(-1, EPOLL_CTL_ADD, 0, &event), -EBADF);
+    CHECK_EQ(hoop_sys_epoll_wait(-1, &event, 1, 1), -EBADF);
+    CHECK_EQ(hoop_sys_eventfd_add(-1, 1), -EBADF);
+    CHECK_EQ(hoop_sys_close(-1), -EBADF);
+    CHECK_EQ(hoop_sys_recv(-1, buffer, 1), -EBADF);
+    CHECK_EQ(hoop_sys_send(-1, buffer, 1), -EBADF);
+    CHECK_EQ(hoop_sys_send_vector(-1, vector, 1), -EBADF);
+    CHECK_EQ(hoop_sys_accept(-1, NULL, NULL), -EBADF);
+    CHECK_EQ(hoop_sys_shutdown_write(-1), -EBADF);
+    CHECK_EQ(hoop_sys_socket_option(-1, SOL_SOCKET, SO_ERROR, &value), -EBADF);
+    CHECK_EQ(hoop_sys_set_socket_option(-1, SOL_SOCKET, SO_KEEPALIVE, 1), -EBADF);
+    CHECK_EQ(hoop_sys_socket_name(-1, (struct sockaddr *)&address, &length), -EBADF);
+    CHECK_EQ(hoop_sys_peer_name(-1, (struct sockaddr *)&address, &length), -EBADF);
+    CHECK_EQ(value, 7);
+}
+
+static void test_own_descriptors_are_close_on_exec(void) {
+    int epoll_fd = hoop_sys_epoll_create();
+    int event_fd = hoop_sys_eventfd();
+    REQUIRE(epoll_fd >= 0 && event_fd >= 0);
+    CHECK(has_flags(epoll_fd, FD_CLOEXEC, 0));
+    CHECK(has_flags(event_fd, FD_CLOEXEC, O_NONBLOCK));
+    CHECK_EQ(hoop_sys_close(epoll_fd), 0);
+    CHECK_EQ(hoop_sys_close(event_fd), 0);
+    CHECK_EQ(hoop_sys_close(event_fd), -EBADF);
+}
+
+static void test_eventfd_adds_up(void) {
+    int fd = hoop_sys_eventfd();
+    uint64_t value;
+    CHECK_EQ(hoop_sys_eventfd_add(fd, 1), 0);
+    CHECK_EQ(hoop_sys_eventfd_add(fd, 2), 0);
+    CHECK_EQ(read(fd, &value, sizeof(value)), sizeof(value));
+    CHECK_EQ(value, 3);
+    CHECK_EQ(hoop_sys_eventfd_add(fd, UINT64_MAX - 1), 0);
+    CHECK_EQ(hoop_sys_eventfd_add(fd, 1), -EAGAIN);
+    CHECK_EQ(hoop_sys_close(fd), 0);
+}
+
+static void test_interrupted_calls_are_repeated(void) {
+    struct sockaddr_in address;
+    char buffer[8] = "x";
+    struct iovec vector[] = {{buffer, 1}};
+    int pair[2];
+    open_pair(pair);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_send(pair[0], "x", 1), 1);
+    CHECK_EQ(calls, 4);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_send_vector(pair[0], vector, 1), 1);
+    CHECK_EQ(calls, 4);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), 2);
+    CHECK_EQ(calls, 4);
+    close_pair(pair);
+
+    int listener = open_listener(&address);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_accept(listener, NULL, NULL), -EAGAIN);
+    CHECK_EQ(calls, 4);
+    close(listener);
+
+    int event_fd = hoop_sys_eventfd();
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_eventfd_add(event_fd, 1), 0);
+    CHECK_EQ(calls, 4);
+    close(event_fd);
+}
+
+static void test_other_errors_are_not_repeated(void) {
+    char buffer[1];
+    inject(ECONNRESET, 1);
+    CHECK_EQ(hoop_sys_recv(-1, buffer, 1), -ECONNRESET);
+    CHECK_EQ(calls, 1);
+    inject(EMFILE, 1);
+    CHECK_EQ(hoop_sys_accept(-1, NULL, NULL), -EMFILE);
+    CHECK_EQ(calls, 1);
+}
+
+static void test_interrupted_wait_is_not_repeated(void) {
+    struct epoll_event event;
+    const int64_t timeouts_ns[] = {-1, 0, 1000};
+    int epoll_fd = hoop_sys_epoll_create();
+    for (size_t i = 0; i < 3; i++) {
+        inject(EINTR, 1);
+        CHECK_EQ(hoop_sys_epoll_wait(epoll_fd, &event, 1, timeouts_ns[i]), -EINTR);
+        CHECK_EQ(calls, 1);
+    }
+    close(epoll_fd);
+}
+
+/* Without epoll_pwait2 (an old kernel, a sandbox that refuses it) the wait is in milliseconds. */
+static void test_wait_in_milliseconds_is_never_early(void) {
+    const struct {
+        int64_t timeout_ns;
+        int expected_ms;
+    } cases[] = {{-1, -1},
+                 {INT64_MIN, -1},
+                 {0, 0},
+                 {1, 1},
+                 {999999, 1},
+                 {1000000, 1},
+                 {1000001, 2},
+                 {1999999999, 2000},
+                 {INT64_C(86400000000000), 86400000},
+                 {INT64_MAX, 86400000}};
+    const int errors[] = {ENOSYS, EPERM};
+    struct epoll_event event;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (size_t j = 0; j < 2; j++) {
+            last_timeout_ms = -2;
+            inject(errors[j], cases[i].timeout_ns > 0);
+            CHECK_EQ(hoop_sys_epoll_wait(-1, &event, 1, cases[i].timeout_ns), 0);
+            CHECK_EQ(last_timeout_ms, cases[i].expected_ms);
+        }
+    }
+    inject(EPERM, 2);
+    CHECK_EQ(hoop_sys_epoll_wait(-1, &event, 1, 1), -EPERM);
+}
+
+int main(void) {
+    RUN(test_send_and_recv);
+    RUN(test_send_until_the_buffer_is_full);
+    RUN(test_send_vector_gathers);
+    RUN(test_send_vector_takes_so_many_parts_and_no_more);
+    RUN(test_peer_gone_is_an_error_and_no_signal);
+    RUN(test_shutdown_write_is_the_end_for_the_peer);
+    RUN(test_accept);
+    RUN(test_socket_options);
+    RUN(test_bad_descriptor_is_an_error_everywhere);
+    RUN(test_own_descriptors_are_close_on_exec);
+    RUN(test_eventfd_adds_up);
+    RUN(test_interrupted_calls_are_repeated);
+    RUN(test_other_errors_are_not_repeated);
+    RUN(test_interrupted_wait_is_not_repeated);
+    RUN(test_wait_in_milliseconds_is_never_early);
+    return check_report();
+}
