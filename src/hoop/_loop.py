@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The loop class: the C base in front of asyncio's own selector loop.
+
+What is hot is in C (`hoop._hoop.Loop`); the rest is inherited from the running Python's
+asyncio, with that version's signatures and behaviour.
+"""
+
+import asyncio
+import selectors
+from asyncio import sslproto, unix_events
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
+from typing import Any, TypedDict, TypeVarTuple
+
+from hoop import _hoop
+
+_Ts = TypeVarTuple("_Ts")
+
+
+class LoopOptions(TypedDict, total=False):
+    """The options of a loop, as keywords of whatever makes one."""
+
+    name: str | None
+    debug: bool | None
+    slow_callback: float | None
+    on_loop_created: Callable[["Loop"], object] | None
+    on_loop_closed: Callable[["Loop"], object] | None
+    poll_every_round: bool
+
+
+class _Selector(Mapping[int, selectors.SelectorKey]):
+    """What asyncio's code and tools ask `loop._selector`: which descriptor waits for what."""
+
+    def __init__(self, loop: "Loop") -> None:
+        self._loop = loop
+
+    def get_map(self) -> Mapping[int, selectors.SelectorKey]:
+        return self
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        events = self._loop._polled_events(fileobj)
+        if not events:
+            raise KeyError(f"{fileobj!r} is not registered")
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        return selectors.SelectorKey(fileobj, fd, events, None)
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        return self.get_key(fileobj)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._loop._polled_descriptors())
+
+    def __len__(self) -> int:
+        return len(self._loop._polled_descriptors())
+
+    def close(self) -> None:
+        """Nothing: the C core closes what it opened."""
+
+
+# Named at import: tests and tools replace asyncio.SelectorEventLoop.
+class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
+    """An asyncio event loop in C. Counterpart of `asyncio.SelectorEventLoop`.
+
+    Options, all by keyword:
+
+    - `name`: what the loop is called in its repr.
+    - `debug`: debug mode on or off; None leaves it to the environment, as asyncio does.
+    - `slow_callback`: seconds from which debug mode logs a callback as slow
+      (`slow_callback_duration`, 0.1).
+    - `on_loop_created`, `on_loop_closed`: called with the loop when it is ready and when it
+      has been closed. What they raise goes to the loop's exception handler.
+    - `poll_every_round`: ask the kernel for events in every iteration, as asyncio does, not
+      only every few microseconds when callbacks keep the loop busy.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        debug: bool | None = None,
+        slow_callback: float | None = None,
+        on_loop_created: Callable[["Loop"], object] | None = None,
+        on_loop_closed: Callable[["Loop"], object] | None = None,
+        poll_every_round: bool = False,
+    ) -> None:
+        super().__init__(_Selector(self))  # type: ignore[arg-type]
+        self.name = name
+        self._on_loop_closed = on_loop_closed
+        if debug is not None:
+            self.set_debug(debug)
+        if slow_callback is not None:
+            self.slow_callback_duration = slow_callback
+        if poll_every_round:
+            self._poll_every_round = True
+        if on_loop_created is not None:
+            self._call_hook("on_loop_created", on_loop_created)
+
+    def __repr__(self) -> str:
+        name = f" name={self.name!r}" if getattr(self, "name", None) is not None else ""
+        return (
+            f"<{type(self).__name__}{name} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    def close(self) -> None:
+        """Close the loop and all it opened; nothing to do if it is closed. `loop.close`.
+
+        Raises RuntimeError while the loop runs.
+        """
+        was_closed = self.is_closed()
+        super().close()
+        hook = None if was_closed else getattr(self, "_on_loop_closed", None)
+        if hook is not None:
+            self._call_hook("on_loop_closed", hook)
+
+    def _call_hook(self, name: str, hook: Callable[["Loop"], object]) -> None:
+        try:
+            hook(self)
+        except Exception as exception:
+            self.call_exception_handler(
+                {"message": f"{name} hook failed", "exception": exception, "hook": hook}
+            )
+
+    # The socket pair that signal.set_wakeup_fd needs is made by the first signal handler.
+
+    def _make_self_pipe(self) -> None:
+        self._ssock = self._csock = None
+        self._internal_fds += 1
+
+    def _close_self_pipe(self) -> None:
+        if getattr(self, "_csock", None) is not None:
+            super()._close_self_pipe()  # type: ignore[misc]
+        else:
+            self._internal_fds = 0
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
+        """Call back on a Unix signal, in the main thread. `loop.add_signal_handler`."""
+        if self._csock is None and not self.is_closed():
+            super()._make_self_pipe()  # type: ignore[misc]
+            self._internal_fds -= 1  # counted by our own _make_self_pipe already
+        super().add_signal_handler(sig, callback, *args)
+
+    # Where asyncio's own code makes its socket transport by name, or reaches into it.
+
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Transport:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,  # type: ignore[arg-type]
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        self._make_socket_transport(
+            rawsock, ssl_protocol, extra=extra, server=server, context=context
+        )
+        transport: asyncio.Transport = ssl_protocol._app_transport
+        return transport
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not isinstance(transp, _hoop.SocketTransport):
+            sent: int = await super()._sendfile_native(  # type: ignore[misc]
+                transp, file, offset, count
+            )
+            return sent
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._lend_descriptor()
+        try:
+            return await self.sock_sendfile(
+                transp._sock,  # type: ignore[arg-type]
+                file,
+                offset,
+                count,
+                fallback=False,
+            )
+        finally:
+            transp._take_descriptor_back()
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()

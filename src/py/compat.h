@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compat: Python.h, and all that differs between the Python versions we support.
+ */
+#ifndef HOOP_PY_COMPAT_H
+#define HOOP_PY_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#if PY_VERSION_HEX < 0x030C0000
+#include <structmember.h>
+#define Py_T_PYSSIZET T_PYSSIZET
+#define Py_T_OBJECT_EX T_OBJECT_EX
+#define Py_READONLY READONLY
+
+/* 3.12 made the one-object form public. */
+static inline PyObject *PyErr_GetRaisedException(void) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL && value != NULL)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+static inline void PyErr_SetRaisedException(PyObject *exception) {
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception,
+                  PyException_GetTraceback(exception));
+}
+#endif
+
+/* 3.14: call_soon_threadsafe returns a handle whose cancel waits for a running callback. */
+#define PYHOOP_HAS_THREADSAFE_HANDLE (PY_VERSION_HEX >= 0x030E0000)
+
+/* What inspect.signature() says of create_task: as asyncio's. */
+#if PY_VERSION_HEX >= 0x030E0000
+#define PYHOOP_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)"
+#else
+#define PYHOOP_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)"
+#endif
+
+/* Without the GIL, nothing is recycled: a free list would be every thread's. */
+#ifdef Py_GIL_DISABLED
+#define PYHOOP_FREE_THREADED 1
+#else
+#define PYHOOP_FREE_THREADED 0
+#endif
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loop: the C base of hoop.Loop: a core loop, and asyncio's API to it.
+ *
+ * Layer: py, over handle; transports and listeners know it. asyncio:
+ *   BaseEventLoop and BaseSelectorEventLoop, whose cold methods are inherited
+ *   by the Python class.
+ * Owns: the core loop, and so every queued handle; readers; the scratch buffer.
+ *   A transport or a listener that wants events is kept alive by the loop.
+ * Threads: one, but for call_soon_threadsafe.
+ */
+#ifndef HOOP_PY_LOOP_H
+#define HOOP_PY_LOOP_H
+
+#include "core/loop.h"
+#include "py/compat.h"
+#include "py/handle.h"
+#include "py/state.h"
+
+struct pyhoop_reader;
+
+typedef struct LoopObject {
+    PyObject_HEAD
+    struct hoop_loop core;
+    struct pyhoop_state *state;
+    PyThreadState *released; /* while the GIL is let go around a wait */
+    unsigned long thread_id; /* of the thread that runs it; 0: nobody */
+    bool is_debug;
+    bool is_closed;
+    bool overrides_time; /* a subclass or the instance replaces time or call_at */
+    PyObject *task_factory;
+    struct pyhoop_reader *readers;
+    char *scratch;                   /* PYHOOP_SCRATCH_SIZE bytes, made at the first read */
+    struct hoop_clock machine_clock; /* what time() reads; core.clock may be overridden */
+} LoopObject;
+
+enum { PYHOOP_SCRATCH_SIZE = 256 * 1024 };
+
+extern PyType_Spec pyhoop_loop_spec;
+
+/* Raises RuntimeError and returns -1 if the loop is closed, or a forked child asks. */
+int pyhoop_loop_check_open(LoopObject *self);
+
+/* True when called by the thread that runs the loop. */
+static inline bool pyhoop_loop_is_here(const LoopObject *self) {
+    return self->thread_id != 0 && self->thread_id == PyThread_get_thread_ident();
+}
+
+char *pyhoop_loop_scratch(LoopObject *self);
+
+/* Calls loop.call_exception_handler with message, the current exception (which
+ * is cleared), and up to two more (name, object) pairs. -1 if that raised. */
+int pyhoop_loop_report(LoopObject *self, const char *message, const char *name1, PyObject *value1,
+                       const char *name2, PyObject *value2);
+
+/* loop_schedule.c */
+PyObject *pyhoop_loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *kwnames);
+PyObject *pyhoop_loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                           PyObject *kwnames);
+PyObject *pyhoop_loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames);
+PyObject *pyhoop_loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames);
+PyObject *pyhoop_loop_add_callback(PyObject *self, PyObject *handle);
+PyObject *pyhoop_loop_add_callback_signalsafe(PyObject *self, PyObject *handle);
+PyObject *pyhoop_loop_create_future(PyObject *self, PyObject *unused);
+PyObject *pyhoop_loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *kwnames);
+
+/* loop_run.c */
+PyObject *pyhoop_loop_run_forever(PyObject *self, PyObject *unused);
+PyObject *pyhoop_loop_run_forever_setup(PyObject *self, PyObject *unused);
+PyObject *pyhoop_loop_run_forever_cleanup(PyObject *self, PyObject *unused);
+PyObject *pyhoop_loop_run_until_complete(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                         PyObject *kwnames);
+PyObject *pyhoop_loop_run_once(PyObject *self, PyObject *unused);
+
+#endif

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module: hoop._hoop, put together.
+ */
+#include "py/fork.h"
+#include "py/handle.h"
+#include "py/listener.h"
+#include "py/loop.h"
+#include "py/state.h"
+#include "py/transport.h"
+
+static PyObject *import_attribute(const char *module_name, const char *attribute) {
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL)
+        return NULL;
+    PyObject *value = PyObject_GetAttrString(module, attribute);
+    Py_DECREF(module);
+    return value;
+}
+
+static int init_names(struct pyhoop_state *state) {
+#define INTERN(name)                                                                               \
+    state->str_##name = PyUnicode_InternFromString(#name);                                         \
+    if (state->str_##name == NULL)                                                                 \
+        return -1;
+    PYHOOP_NAMES(INTERN)
+#undef INTERN
+    state->empty_tuple = PyTuple_New(0);
+    state->kwnames_context = PyTuple_Pack(1, state->str_context);
+    state->kwnames_loop = PyTuple_Pack(1, state->str_loop);
+    return state->empty_tuple == NULL || state->kwnames_context == NULL ||
+                   state->kwnames_loop == NULL
+               ? -1
+               : 0;
+}
+
+static int init_imports(struct pyhoop_state *state) {
+#define IMPORT(field, module, attribute)                                                           \
+    state->field = import_attribute(module, attribute);                                            \
+    if (state->field == NULL)                                                                      \
+        return -1;
+    PYHOOP_IMPORTS(IMPORT)
+#undef IMPORT
+    state->futures_module = PyImport_ImportModule("asyncio.futures");
+    state->tasks_module = PyImport_ImportModule("asyncio.tasks");
+    return state->futures_module == NULL || state->tasks_module == NULL ? -1 : 0;
+}
+
+/* asyncio.base_events.Server._attach: with the transport as argument, or without? */
+static int init_server(struct pyhoop_state *state) {
+    PyObject *attach = import_attribute("asyncio.base_events", "Server");
+    PyObject *method = attach == NULL ? NULL : PyObject_GetAttr(attach, state->str__attach);
+    PyObject *code = method == NULL ? NULL : PyObject_GetAttrString(method, "__code__");
+    PyObject *count = code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+    if (count != NULL)
+        state->server_attach_takes_transport = PyLong_AsLong(count) == 2;
+    Py_XDECREF(attach);
+    Py_XDECREF(method);
+    Py_XDECREF(code);
+    Py_XDECREF(count);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *bases) {
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+/* Its struct begins as asyncio.Transport's instances do: head, then the `_extra` slot. */
+static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state) {
+    Py_ssize_t expected = (Py_ssize_t)offsetof(TransportObject, dict);
+    if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize != expected) {
+        PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
+        return NULL;
+    }
+    PyTypeObject *type = make_type(module, &pyhoop_transport_spec, state->asyncio_transport);
+    if (type == NULL)
+        return NULL;
+    PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
+    PyObject *native = mode == NULL ? NULL : PyObject_GetAttrString(mode, "TRY_NATIVE");
+    if (native == NULL ||
+        PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible", native) < 0 ||
+        PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible", Py_True) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(mode);
+    Py_XDECREF(native);
+    return type;
+}
+
+static int init_types(PyObject *module, struct pyhoop_state *state) {
+    state->handle_type = make_type(module, &pyhoop_handle_spec, NULL);
+    state->timer_handle_type = make_type(module, &pyhoop_timer_handle_spec, NULL);
+    state->threadsafe_handle_type =
+        PYHOOP_HAS_THREADSAFE_HANDLE ? make_type(module, &pyhoop_threadsafe_handle_spec, NULL)
+                                     : (PyTypeObject *)Py_XNewRef((PyObject *)state->handle_type);
+    state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
+    state->transport_type = make_transport_type(module, state);
+    state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
+    return state->handle_type == NULL || state->timer_handle_type == NULL ||
+                   state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
+                   state->transport_type == NULL || state->loop_type == NULL
+               ? -1
+               : 0;
+}
+
+static int module_exec(PyObject *module) {
+    struct pyhoop_state *state = PyModule_GetState(module);
+    int rc = pyhoop_fork_init();
+    if (rc < 0) {
+        pyhoop_raise_errno(rc);
+        return -1;
+    }
+    if (init_names(state) < 0 || init_imports(state) < 0 || init_server(state) < 0)
+        return -1;
+    return init_types(module, state);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    struct pyhoop_state *state = PyModule_GetState(module);
+    Py_VISIT(state->loop_type);
+    Py_VISIT(state->handle_type);
+    Py_VISIT(state->timer_handle_type);
+    Py_VISIT(state->threadsafe_handle_type);
+    Py_VISIT(state->listener_type);
+    Py_VISIT(state->transport_type);
+    Py_VISIT(state->futures_module);
+    Py_VISIT(state->tasks_module);
+    Py_VISIT(state->empty_tuple);
+    Py_VISIT(state->kwnames_context);
+    Py_VISIT(state->kwnames_loop);
+#define VISIT(field, module, attribute) Py_VISIT(state->field);
+    PYHOOP_IMPORTS(VISIT)
+#undef VISIT
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    struct pyhoop_state *state = PyModule_GetState(module);
+    pyhoop_handles_clear_free(state);
+    Py_CLEAR(state->loop_type);
+    Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->timer_handle_type);
+    Py_CLEAR(state->threadsafe_handle_type);
+    Py_CLEAR(state->listener_type);
+    Py_CLEAR(state->transport_type);
+    Py_CLEAR(state->futures_module);
+    Py_CLEAR(state->tasks_module);
+    Py_CLEAR(state->empty_tuple);
+    Py_CLEAR(state->kwnames_context);
+    Py_CLEAR(state->kwnames_loop);
+#define CLEAR(name) Py_CLEAR(state->str_##name);
+    PYHOOP_NAMES(CLEAR)
+#undef CLEAR
+#define CLEAR(field, module, attribute) Py_CLEAR(state->field);
+    PYHOOP_IMPORTS(CLEAR)
+#undef CLEAR
+    return 0;
+}
+
+static void module_free(void *module) {
+    (void)module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef pyhoop_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hoop._hoop",
+    .m_doc = PyDoc_STR("The C half of hoop."),
+    .m_size = sizeof(struct pyhoop_state),
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__hoop(void);
+
+PyMODINIT_FUNC PyInit__hoop(void) {
+    return PyModuleDef_Init(&pyhoop_module);
+}

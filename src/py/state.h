@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * state: what the extension module keeps per interpreter: its types, the names
+ * it looks up, and what it takes from asyncio.
+ *
+ * Owns: every reference in it, given up by the module's clear.
+ */
+#ifndef HOOP_PY_STATE_H
+#define HOOP_PY_STATE_H
+
+#include "py/compat.h"
+
+/* Interned names, as fields `str_<name>`. */
+#define PYHOOP_NAMES(X)                                                                            \
+    X(_accept_connection2)                                                                         \
+    X(_asyncgen_finalizer_hook)                                                                    \
+    X(_asyncgen_firstiter_hook)                                                                    \
+    X(_attach)                                                                                     \
+    X(_check_thread)                                                                               \
+    X(_detach)                                                                                     \
+    X(_log_destroy_pending)                                                                        \
+    X(_old_agen_hooks)                                                                             \
+    X(_run_forever_cleanup)                                                                        \
+    X(_run_forever_setup)                                                                          \
+    X(_set_coroutine_origin_tracking)                                                              \
+    X(add_done_callback)                                                                           \
+    X(buffer_updated)                                                                              \
+    X(call_at)                                                                                     \
+    X(call_exception_handler)                                                                      \
+    X(call_soon)                                                                                   \
+    X(callback)                                                                                    \
+    X(cancelled)                                                                                   \
+    X(close)                                                                                       \
+    X(connection_lost)                                                                             \
+    X(connection_made)                                                                             \
+    X(context)                                                                                     \
+    X(create_future)                                                                               \
+    X(create_task)                                                                                 \
+    X(data_received)                                                                               \
+    X(default)                                                                                     \
+    X(delay)                                                                                       \
+    X(detach)                                                                                      \
+    X(done)                                                                                        \
+    X(ensure_future)                                                                               \
+    X(eof_received)                                                                                \
+    X(exception)                                                                                   \
+    X(fileno)                                                                                      \
+    X(Future)                                                                                      \
+    X(get_buffer)                                                                                  \
+    X(getpeername)                                                                                 \
+    X(getsockname)                                                                                 \
+    X(isfuture)                                                                                    \
+    X(loop)                                                                                        \
+    X(pause_writing)                                                                               \
+    X(peername)                                                                                    \
+    X(protocol)                                                                                    \
+    X(remove_done_callback)                                                                        \
+    X(result)                                                                                      \
+    X(run_forever)                                                                                 \
+    X(resume_writing)                                                                              \
+    X(set_exception)                                                                               \
+    X(set_result)                                                                                  \
+    X(slow_callback_duration)                                                                      \
+    X(socket)                                                                                      \
+    X(sockname)                                                                                    \
+    X(Task)                                                                                        \
+    X(time)                                                                                        \
+    X(when)
+
+/* Objects imported once: field, module, attribute. */
+#define PYHOOP_IMPORTS(X)                                                                          \
+    X(asyncio_base_loop, "asyncio.base_events", "BaseEventLoop")                                   \
+    X(asyncio_buffered_protocol, "asyncio.protocols", "BufferedProtocol")                          \
+    X(asyncio_get_running_loop, "asyncio.events", "_get_running_loop")                             \
+    X(asyncio_handle, "asyncio.events", "Handle")                                                  \
+    X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
+    X(asyncio_set_running_loop, "asyncio.events", "_set_running_loop")                             \
+    X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
+    X(asyncio_transport, "asyncio.transports", "Transport")                                        \
+    X(asyncio_transport_socket, "asyncio.trsock", "TransportSocket")                               \
+    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                             \
+    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                             \
+    X(socket_class, "socket", "socket")                                                            \
+    X(cold_accept_connection, "hoop._cold", "accept_connection")                                   \
+    X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
+    X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
+    X(cold_extract_stack, "hoop._cold", "extract_stack")                                           \
+    X(cold_log_debug, "hoop._cold", "log_debug")                                                   \
+    X(cold_log_error, "hoop._cold", "log_error")                                                   \
+    X(cold_report_callback_error, "hoop._cold", "report_callback_error")                           \
+    X(cold_run_foreign, "hoop._cold", "run_foreign_handle")                                        \
+    X(cold_report_slow_call, "hoop._cold", "report_slow_call")                                     \
+    X(cold_report_slow_handle, "hoop._cold", "report_slow_handle")                                 \
+    X(cold_warn_send_raised, "hoop._cold", "warn_send_raised")
+
+enum { PYHOOP_MAX_FREE_HANDLES = 2048 };
+
+struct pyhoop_state {
+    PyTypeObject *loop_type;
+    PyTypeObject *handle_type;
+    PyTypeObject *timer_handle_type;
+    PyTypeObject *threadsafe_handle_type;
+    PyTypeObject *listener_type;
+    PyTypeObject *transport_type;
+    PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
+    PyObject *tasks_module;
+    PyObject *empty_tuple;
+    PyObject *kwnames_context; /* ("context",) */
+    PyObject *kwnames_loop;    /* ("loop",) */
+#define FIELD(name) PyObject *str_##name;
+    PYHOOP_NAMES(FIELD)
+#undef FIELD
+#define FIELD(field, module, attribute) PyObject *field;
+    PYHOOP_IMPORTS(FIELD)
+#undef FIELD
+    void *free_handles; /* handle.c: spent handles to make new ones of */
+    Py_ssize_t free_handle_count;
+    int server_attach_takes_transport; /* 3.12.? and later: Server._attach(transport) */
+};
+
+extern struct PyModuleDef pyhoop_module;
+
+/* The state of the module that defines `type` or a base of it. */
+static inline struct pyhoop_state *pyhoop_state_of_type(PyTypeObject *type) {
+    return PyModule_GetState(PyType_GetModuleByDef(type, &pyhoop_module));
+}
+
+/* Raises OSError for a `-errno` of the core; returns NULL. */
+PyObject *pyhoop_raise_errno(int rc);
+
+/* SystemExit and KeyboardInterrupt end the loop; everything else is reported. */
+static inline int pyhoop_error_leaves_loop(void) {
+    return PyErr_ExceptionMatches(PyExc_SystemExit) ||
+           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+#endif

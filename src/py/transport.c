@@ -1,0 +1,1009 @@
+/* SPDX-License-Identifier: MIT */
+#include "py/transport.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "core/sys.h"
+#include "py/address.h"
+#include "py/readers.h"
+
+enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
+
+static int start_item_run(struct hoop_item *item);
+static void start_item_drop(struct hoop_item *item);
+static int lost_item_run(struct hoop_item *item);
+static void lost_item_drop(struct hoop_item *item);
+
+static const struct hoop_item_type start_item_type = {start_item_run, start_item_drop};
+static const struct hoop_item_type lost_item_type = {lost_item_run, lost_item_drop};
+
+static int on_events(struct hoop_watch *watch, uint32_t events);
+
+TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watch) {
+    return watch->on_events == on_events ? HOOP_CONTAINER_OF(watch, TransportObject, watch) : NULL;
+}
+
+TransportObject *pyhoop_transport_of_item(struct hoop_item *item) {
+    if (item->type == &start_item_type)
+        return HOOP_CONTAINER_OF(item, TransportObject, start_item);
+    if (item->type == &lost_item_type)
+        return HOOP_CONTAINER_OF(item, TransportObject, lost_item);
+    return NULL;
+}
+
+TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
+    struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
+    return watch == NULL ? NULL : pyhoop_transport_of_watch(watch);
+}
+
+/* The descriptor's number was reused behind the transport's back: it gets no more events. */
+void pyhoop_transport_forget_fd(LoopObject *loop, int fd) {
+    TransportObject *self = pyhoop_transport_of_fd(loop, fd);
+    if (self == NULL)
+        return;
+    hoop_watches_stop(&loop->core.watches, &self->watch);
+    if (self->flags & PYHOOP_TRANSPORT_HELD) {
+        self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_HELD;
+        Py_DECREF(self);
+    }
+}
+
+struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self) {
+    if (self->rare == NULL) {
+        self->rare = PyMem_Calloc(1, sizeof(*self->rare));
+        if (self->rare == NULL)
+            PyErr_NoMemory();
+    }
+    return self->rare;
+}
+
+/* ---- calls into the protocol ---- */
+
+/* Enters `context`, or a copy if it is entered already (a nested loop). The one
+ * entered, new reference, or NULL. */
+static PyObject *enter(PyObject *context) {
+    if (PyContext_Enter(context) == 0)
+        return Py_NewRef(context);
+    PyErr_Clear(); /* RuntimeError: cannot enter context */
+    PyObject *copy = PyContext_Copy(context);
+    if (copy != NULL && PyContext_Enter(copy) < 0)
+        Py_CLEAR(copy);
+    return copy;
+}
+
+static int report_slow_call(TransportObject *self, PyObject *method, int64_t start_ns) {
+    LoopObject *loop = self->loop;
+    if (loop == NULL) /* the call closed the connection for good */
+        return 0;
+    double seconds = (double)(hoop_loop_now_ns(&loop->core) - start_ns) / 1e9;
+    PyObject *result = PyObject_CallFunction(loop->state->cold_report_slow_call, "OOOd", loop, self,
+                                             method, seconds);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObject *argument) {
+    PyObject *protocol = self->protocol;
+    if (protocol == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "transport has no protocol any more");
+        return NULL;
+    }
+    bool is_debug = self->loop->is_debug;
+    int64_t start_ns = is_debug ? hoop_loop_now_ns(&self->loop->core) : 0;
+    PyObject *context = enter(self->context);
+    if (context == NULL)
+        return NULL;
+    Py_INCREF(protocol);
+    PyObject *args[] = {protocol, argument};
+    PyObject *result = PyObject_VectorcallMethod(method, args, argument == NULL ? 1 : 2, NULL);
+    Py_DECREF(protocol);
+    if (PyContext_Exit(context) < 0)
+        Py_CLEAR(result);
+    Py_DECREF(context);
+    if (is_debug && result != NULL && report_slow_call(self, method, start_ns) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
+/* What connection_made or connection_lost raised: asyncio calls both by handles,
+ * whose errors are reported. 0, or -1 to leave the loop. */
+static int report_callback_error(TransportObject *self, const char *message) {
+    if (pyhoop_error_leaves_loop())
+        return -1;
+    return pyhoop_loop_report(self->loop, message, "transport", (PyObject *)self, "protocol",
+                              self->protocol);
+}
+
+int pyhoop_transport_fatal(TransportObject *self, const char *message) {
+    if (pyhoop_error_leaves_loop())
+        return -1;
+    PyObject *exception = PyErr_GetRaisedException();
+    int rc = 0;
+    LoopObject *loop = self->loop;
+    if (loop != NULL && (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))) {
+        PyErr_SetRaisedException(Py_NewRef(exception));
+        rc = pyhoop_loop_report(loop, message, "transport", (PyObject *)self, "protocol",
+                                self->protocol);
+    } else if (loop != NULL && loop->is_debug) {
+        PyObject *result =
+            PyObject_CallFunction(loop->state->cold_log_error, "OsO", self, message, exception);
+        Py_XDECREF(result);
+        rc = result == NULL ? -1 : 0;
+    }
+    PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
+    if (pyhoop_transport_force_close(self, exception) < 0)
+        rc = -1;
+    Py_DECREF(exception);
+    if (raised != NULL)
+        PyErr_SetRaisedException(raised);
+    return rc;
+}
+
+/* ---- events ---- */
+
+int pyhoop_transport_update(TransportObject *self) {
+    if (self->watch.fd < 0)
+        return 0;
+    const uint32_t stops_reading =
+        PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED | PYHOOP_TRANSPORT_READ_ENDED;
+    uint32_t wanted = 0;
+    if (self->flags & PYHOOP_TRANSPORT_STARTED && !(self->flags & stops_reading))
+        wanted |= HOOP_POLL_READ;
+    if (self->flags & PYHOOP_TRANSPORT_BLOCKED)
+        wanted |= HOOP_POLL_WRITE;
+    int rc = hoop_watches_want(&self->loop->core.watches, &self->watch, wanted);
+    bool is_held = self->flags & PYHOOP_TRANSPORT_HELD;
+    if (rc == 0 && is_held != (wanted != 0)) {
+        self->flags ^= PYHOOP_TRANSPORT_HELD;
+        if (is_held)
+            Py_DECREF(self);
+        else
+            Py_INCREF(self);
+    }
+    if (rc == 0)
+        return 0;
+    pyhoop_raise_errno(rc);
+    return pyhoop_transport_fatal(self, "Fatal error on transport");
+}
+
+static int on_events(struct hoop_watch *watch, uint32_t events) {
+    TransportObject *self = HOOP_CONTAINER_OF(watch, TransportObject, watch);
+    Py_INCREF(self);
+    int rc = 0;
+    if (events & HOOP_POLL_READ)
+        rc = pyhoop_transport_read(self);
+    if (rc == 0 && events & HOOP_POLL_WRITE && self->flags & PYHOOP_TRANSPORT_BLOCKED)
+        rc = pyhoop_transport_write_ready(self);
+    Py_DECREF(self);
+    return rc;
+}
+
+/* ---- start ---- */
+
+static int wake_waiter(TransportObject *self) {
+    PyObject *waiter = self->rare == NULL ? NULL : self->rare->waiter;
+    if (waiter == NULL)
+        return 0;
+    self->rare->waiter = NULL;
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *done = PyObject_CallMethodNoArgs(waiter, state->str_done);
+    int rc = done == NULL ? -1 : 0;
+    if (done == Py_False) {
+        PyObject *result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
+        Py_XDECREF(result);
+        rc = result == NULL ? -1 : 0;
+    }
+    Py_XDECREF(done);
+    Py_DECREF(waiter);
+    return rc;
+}
+
+static int start(TransportObject *self) {
+    PyObject *result =
+        pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
+    int rc = 0;
+    if (result == NULL)
+        rc = report_callback_error(self, "Exception in callback protocol.connection_made()");
+    Py_XDECREF(result);
+    PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
+    self->flags |= PYHOOP_TRANSPORT_STARTED;
+    if (pyhoop_transport_update(self) < 0 || wake_waiter(self) < 0)
+        rc = -1;
+    if (raised != NULL) {
+        PyErr_Clear(); /* the first exception counts */
+        PyErr_SetRaisedException(raised);
+    }
+    return rc;
+}
+
+static int start_item_run(struct hoop_item *item) {
+    TransportObject *self = pyhoop_transport_of_item(item);
+    int rc = start(self);
+    Py_DECREF(self);
+    return rc;
+}
+
+static void start_item_drop(struct hoop_item *item) {
+    Py_DECREF(pyhoop_transport_of_item(item));
+}
+
+static int attach_to_server(TransportObject *self, PyObject *server) {
+    struct pyhoop_state *state = self->loop->state;
+    PyObject *result = state->server_attach_takes_transport
+                           ? PyObject_CallMethodOneArg(server, state->str__attach, (PyObject *)self)
+                           : PyObject_CallMethodNoArgs(server, state->str__attach);
+    if (result == NULL)
+        return -1;
+    Py_DECREF(result);
+    self->server = Py_NewRef(server);
+    self->flags |= PYHOOP_TRANSPORT_ATTACHED;
+    return 0;
+}
+
+static void detach_from_server(TransportObject *self, struct pyhoop_state *state) {
+    PyObject *server = self->server;
+    if (server == NULL)
+        return;
+    self->server = NULL;
+    PyObject *result = NULL;
+    if (self->flags & PYHOOP_TRANSPORT_ATTACHED) {
+        self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_ATTACHED;
+        result = state->server_attach_takes_transport
+                     ? PyObject_CallMethodOneArg(server, state->str__detach, (PyObject *)self)
+                     : PyObject_CallMethodNoArgs(server, state->str__detach);
+        if (result == NULL)
+            PyErr_WriteUnraisable(server);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(server);
+}
+
+static int set_protocol(TransportObject *self, PyObject *protocol, struct pyhoop_state *state) {
+    int is_buffered = PyObject_IsInstance(protocol, state->asyncio_buffered_protocol);
+    if (is_buffered < 0)
+        return -1;
+    if (is_buffered)
+        self->flags |= PYHOOP_TRANSPORT_BUFFERED;
+    else
+        self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_BUFFERED;
+    Py_XSETREF(self->protocol, Py_NewRef(protocol));
+    return 0;
+}
+
+/* The transport will not take part: the caller keeps the descriptor. */
+static void abandon(TransportObject *self) {
+    PyObject *exception = PyErr_GetRaisedException();
+    hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    detach_from_server(self, self->loop->state);
+    self->fd = -1;
+    Py_CLEAR(self->socket);
+    Py_DECREF(self);
+    PyErr_SetRaisedException(exception);
+}
+
+TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
+                                      PyObject *protocol, PyObject *context, PyObject *server,
+                                      PyObject *waiter, const struct sockaddr *peer,
+                                      socklen_t peer_length) {
+    PyTypeObject *type = loop->state->transport_type;
+    TransportObject *self = (TransportObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
+    self->fd = fd;
+    self->socket = Py_XNewRef(socket);
+    self->start_item.type = &start_item_type;
+    self->lost_item.type = &lost_item_type;
+    self->flush.run = pyhoop_transport_flush_item;
+    self->high_water = HIGH_WATER;
+    self->low_water = LOW_WATER;
+    pyhoop_outqueue_init(&self->out);
+    hoop_watch_init(&self->watch, on_events);
+    if (peer_length > 0 && peer_length <= sizeof(self->peer)) {
+        memcpy(&self->peer, peer, peer_length);
+        self->peer_length = peer_length;
+    }
+    self->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (self->context == NULL || set_protocol(self, protocol, loop->state) < 0)
+        goto error;
+    if (waiter != NULL) {
+        struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
+        if (rare == NULL)
+            goto error;
+        rare->waiter = Py_NewRef(waiter);
+    }
+    pyhoop_readers_forget(loop, fd);
+    int rc = hoop_watches_start(&loop->core.watches, &self->watch, fd, 0);
+    if (rc < 0) {
+        pyhoop_raise_errno(rc);
+        goto error;
+    }
+    if (server != NULL && attach_to_server(self, server) < 0)
+        goto error;
+    Py_INCREF(self);
+    if (hoop_loop_give(&loop->core, &self->start_item) < 0) {
+        Py_DECREF(self);
+        PyErr_NoMemory();
+        goto error;
+    }
+    return self;
+
+error:
+    abandon(self);
+    return NULL;
+}
+
+/* asyncio looks at the socket's protocol number and misses sockets made with 0. */
+static void set_nodelay(int fd) {
+    /* Fails on unix sockets, which have nothing to delay. */
+    (void)hoop_sys_set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+static int fileno_of(struct pyhoop_state *state, PyObject *socket) {
+    PyObject *number = PyObject_CallMethodNoArgs(socket, state->str_fileno);
+    if (number == NULL)
+        return -1;
+    long fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd < 0 && !PyErr_Occurred())
+        pyhoop_raise_errno(-EBADF);
+    return (int)fd;
+}
+
+PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"sock", "protocol", "waiter", "extra", "server", "context", NULL};
+    LoopObject *loop = (LoopObject *)op;
+    PyObject *socket, *protocol, *waiter = Py_None, *extra = Py_None, *server = Py_None,
+                                 *context = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$OOO:_make_socket_transport", names,
+                                     &socket, &protocol, &waiter, &extra, &server, &context))
+        return NULL;
+    if (pyhoop_loop_check_open(loop) < 0)
+        return NULL;
+    PyObject *free = pyhoop_loop_ensure_fd_no_transport(op, socket);
+    if (free == NULL)
+        return NULL;
+    Py_DECREF(free);
+    int fd = fileno_of(loop->state, socket);
+    if (fd < 0)
+        return NULL;
+    set_nodelay(fd);
+    struct sockaddr_in6 peer;
+    socklen_t peer_length = sizeof(peer);
+    if (hoop_sys_peer_name(fd, (struct sockaddr *)&peer, &peer_length) < 0 ||
+        peer.sin6_family == AF_UNIX)
+        peer_length = 0;
+    TransportObject *self =
+        pyhoop_transport_new(loop, fd, socket, protocol, context == Py_None ? NULL : context,
+                             server == Py_None ? NULL : server, waiter == Py_None ? NULL : waiter,
+                             (struct sockaddr *)&peer, peer_length);
+    if (self != NULL && extra != Py_None) {
+        self->extra = PyDict_Copy(extra);
+        if (self->extra == NULL)
+            Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+/* ---- extra info ---- */
+
+/* The socket.socket, borrowed: made at the first request, and from then on it owns the descriptor.
+ */
+static PyObject *socket_of(TransportObject *self, struct pyhoop_state *state) {
+    if (self->socket != NULL || self->fd < 0)
+        return self->socket;
+    int family = AF_INET, type = SOCK_STREAM, protocol = 0;
+    (void)hoop_sys_socket_option(self->fd, SOL_SOCKET, SO_DOMAIN, &family);
+    (void)hoop_sys_socket_option(self->fd, SOL_SOCKET, SO_TYPE, &type);
+    (void)hoop_sys_socket_option(self->fd, SOL_SOCKET, SO_PROTOCOL, &protocol);
+    self->socket =
+        PyObject_CallFunction(state->socket_class, "iiii", family, type, protocol, self->fd);
+    if (self->socket == NULL)
+        return NULL;
+    PyObject *timeout = PyObject_CallMethod(self->socket, "setblocking", "i", 0);
+    Py_XDECREF(timeout);
+    return timeout == NULL ? NULL : self->socket;
+}
+
+/* A closed socket object, for who asks only after the descriptor is gone. */
+static PyObject *closed_socket(struct pyhoop_state *state) {
+    PyObject *socket = PyObject_CallNoArgs(state->socket_class);
+    PyObject *result = socket == NULL ? NULL : PyObject_CallMethodNoArgs(socket, state->str_close);
+    if (result == NULL)
+        Py_CLEAR(socket);
+    Py_XDECREF(result);
+    return socket;
+}
+
+static PyObject *socket_info(TransportObject *self, struct pyhoop_state *state) {
+    PyObject *socket = Py_XNewRef(socket_of(self, state));
+    if (socket == NULL && !PyErr_Occurred())
+        socket = closed_socket(state);
+    if (socket == NULL)
+        return NULL;
+    PyObject *info = PyObject_CallOneArg(state->asyncio_transport_socket, socket);
+    Py_DECREF(socket);
+    return info;
+}
+
+static PyObject *sockname_info(TransportObject *self) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    if (self->rare != NULL && self->rare->name_length > 0)
+        return pyhoop_address((struct sockaddr *)&self->rare->name, self->rare->name_length);
+    if (self->fd < 0 || hoop_sys_socket_name(self->fd, (struct sockaddr *)&address, &length) < 0)
+        Py_RETURN_NONE;
+    return pyhoop_address((struct sockaddr *)&address, length);
+}
+
+static PyObject *peername_info(TransportObject *self) {
+    if (self->peer_length > 0)
+        return pyhoop_address((struct sockaddr *)&self->peer, self->peer_length);
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    if (self->fd < 0 || hoop_sys_peer_name(self->fd, (struct sockaddr *)&address, &length) < 0)
+        Py_RETURN_NONE;
+    return pyhoop_address((struct sockaddr *)&address, length);
+}
+
+/* A value made now is kept: it stays known after the descriptor is closed. */
+static PyObject *made_info(TransportObject *self, PyObject *name, struct pyhoop_state *state) {
+    PyObject *value;
+    if (PyUnicode_Compare(name, state->str_socket) == 0)
+        value = socket_info(self, state);
+    else if (PyUnicode_Compare(name, state->str_peername) == 0)
+        value = peername_info(self);
+    else if (PyUnicode_Compare(name, state->str_sockname) == 0)
+        value = sockname_info(self);
+    else
+        return NULL;
+    if (value == NULL)
+        return NULL;
+    if (self->extra == NULL)
+        self->extra = PyDict_New();
+    if (self->extra == NULL || PyDict_SetItem(self->extra, name, value) < 0)
+        Py_CLEAR(value);
+    return value;
+}
+
+static PyObject *get_info(TransportObject *self, PyObject *name, PyObject *missing) {
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (self->extra != NULL && PyDict_Check(self->extra)) {
+        PyObject *value = PyDict_GetItemWithError(self->extra, name);
+        if (value != NULL || PyErr_Occurred())
+            return Py_XNewRef(value);
+    }
+    PyObject *value = PyUnicode_Check(name) ? made_info(self, name, state) : NULL;
+    if (value != NULL || PyErr_Occurred())
+        return value;
+    return Py_NewRef(missing);
+}
+
+static PyObject *transport_get_extra_info(PyObject *op, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"name", "default", NULL};
+    PyObject *name, *missing = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info", names, &name, &missing))
+        return NULL;
+    return get_info((TransportObject *)op, name, missing);
+}
+
+/* Asks what only an open descriptor can tell, for whoever still holds the transport. */
+static int remember_names(TransportObject *self) {
+    struct pyhoop_state *state = self->loop->state;
+    struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
+    if (rare == NULL)
+        return -1;
+    socklen_t length = sizeof(rare->name);
+    bool is_short = hoop_sys_socket_name(self->fd, (struct sockaddr *)&rare->name, &length) == 0 &&
+                    length <= sizeof(rare->name);
+    rare->name_length = is_short ? length : 0;
+    PyObject *names[] = {is_short ? NULL : state->str_sockname,
+                         self->peer_length > 0 ? NULL : state->str_peername};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        PyObject *value = names[i] == NULL ? Py_NewRef(Py_None) : get_info(self, names[i], Py_None);
+        if (value == NULL)
+            return -1;
+        Py_DECREF(value);
+    }
+    return 0;
+}
+
+static PyObject *get_extra(PyObject *op, void *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    PyObject *names[] = {state->str_socket, state->str_sockname, state->str_peername};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        PyObject *value = get_info(self, names[i], Py_None);
+        if (value == NULL)
+            return NULL;
+        Py_DECREF(value);
+    }
+    return Py_NewRef(self->extra);
+}
+
+/* ---- closing ---- */
+
+static void close_descriptor(TransportObject *self, struct pyhoop_state *state) {
+    int fd = self->fd;
+    self->fd = -1;
+    if (fd < 0)
+        return;
+    if (self->socket == NULL) {
+        (void)hoop_sys_close(fd);
+        return;
+    }
+    PyObject *result = PyObject_CallMethodNoArgs(self->socket, state->str_close);
+    if (result == NULL)
+        PyErr_WriteUnraisable(self->socket);
+    Py_XDECREF(result);
+}
+
+static void fail_empty_waiter(TransportObject *self, struct pyhoop_state *state) {
+    PyObject *waiter = self->rare == NULL ? NULL : Py_XNewRef(self->rare->empty_waiter);
+    if (waiter == NULL)
+        return;
+    PyObject *done = PyObject_CallMethodNoArgs(waiter, state->str_done);
+    PyObject *result = Py_None;
+    if (done == Py_False) {
+        PyObject *error =
+            PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer");
+        result = error == NULL ? NULL
+                               : PyObject_CallMethodOneArg(waiter, state->str_set_exception, error);
+        Py_XDECREF(error);
+    }
+    if (done == NULL || result == NULL)
+        PyErr_WriteUnraisable(waiter);
+    if (result != Py_None)
+        Py_XDECREF(result);
+    Py_XDECREF(done);
+    Py_DECREF(waiter);
+}
+
+/* After connection_lost: everything the connection had is given back. */
+static void finish(TransportObject *self) {
+    struct pyhoop_state *state = self->loop->state;
+    self->flags |= PYHOOP_TRANSPORT_LOST;
+    if (Py_REFCNT(self) > 1 && self->fd >= 0 && remember_names(self) < 0)
+        PyErr_WriteUnraisable((PyObject *)self);
+    if (self->flags & PYHOOP_TRANSPORT_HELD) {
+        self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_HELD;
+        Py_DECREF(self); /* the item still has a reference */
+    }
+    hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    close_descriptor(self, state);
+    pyhoop_outqueue_clear(&self->out);
+    fail_empty_waiter(self, state);
+    detach_from_server(self, state);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->loop);
+}
+
+static int lose_connection(TransportObject *self) {
+    PyObject *exception = self->rare == NULL ? NULL : self->rare->lost_exception;
+    if (exception != NULL)
+        self->rare->lost_exception = NULL;
+    PyObject *result = pyhoop_transport_call(self, self->loop->state->str_connection_lost,
+                                             exception != NULL ? exception : Py_None);
+    Py_XDECREF(exception);
+    int rc = 0;
+    if (result == NULL)
+        rc = report_callback_error(self, "Exception in callback protocol.connection_lost()");
+    Py_XDECREF(result);
+    PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
+    finish(self);
+    if (raised != NULL)
+        PyErr_SetRaisedException(raised);
+    return rc;
+}
+
+static int lost_item_run(struct hoop_item *item) {
+    TransportObject *self = pyhoop_transport_of_item(item);
+    int rc = lose_connection(self);
+    Py_DECREF(self);
+    return rc;
+}
+
+static void lost_item_drop(struct hoop_item *item) {
+    Py_DECREF(pyhoop_transport_of_item(item));
+}
+
+/* The loop is closed: nobody is told any more, but the descriptor is not leaked. */
+static int lose_without_loop(TransportObject *self) {
+    close_descriptor(self, self->loop->state);
+    detach_from_server(self, self->loop->state);
+    return pyhoop_loop_check_open(self->loop);
+}
+
+int pyhoop_transport_lose(TransportObject *self, PyObject *exception) {
+    self->conn_lost++;
+    if (self->loop->is_closed)
+        return lose_without_loop(self);
+    if (exception != NULL) {
+        struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
+        if (rare != NULL)
+            Py_XSETREF(rare->lost_exception, Py_NewRef(exception));
+        else
+            PyErr_Clear(); /* MemoryError: connection_lost(None) then */
+    }
+    Py_INCREF(self);
+    if (hoop_loop_give(&self->loop->core, &self->lost_item) == 0)
+        return 0;
+    return lost_item_run(&self->lost_item); /* no memory to queue it: now */
+}
+
+int pyhoop_transport_force_close(TransportObject *self, PyObject *exception) {
+    if (self->conn_lost > 0 || self->loop == NULL)
+        return 0;
+    pyhoop_outqueue_clear(&self->out);
+    self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_BLOCKED;
+    self->flags |= PYHOOP_TRANSPORT_CLOSING;
+    if (pyhoop_transport_update(self) < 0)
+        return -1;
+    return pyhoop_transport_lose(self, exception);
+}
+
+int pyhoop_transport_close(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_CLOSING || self->loop == NULL)
+        return 0;
+    self->flags |= PYHOOP_TRANSPORT_CLOSING;
+    if (pyhoop_transport_update(self) < 0 || pyhoop_transport_flush_deferred(self) < 0)
+        return -1;
+    if (self->out.size == 0 && self->conn_lost == 0)
+        return pyhoop_transport_lose(self, NULL);
+    return 0;
+}
+
+static PyObject *transport_close(PyObject *op, PyObject *unused) {
+    (void)unused;
+    if (pyhoop_transport_close((TransportObject *)op) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* What a phase's writes left goes out first: asyncio would have sent it by now. */
+static PyObject *transport_abort(PyObject *op, PyObject *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (pyhoop_transport_flush_deferred(self) < 0)
+        return NULL;
+    if (pyhoop_transport_force_close(self, NULL) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *transport_force_close(PyObject *op, PyObject *exception) {
+    TransportObject *self = (TransportObject *)op;
+    if (pyhoop_transport_flush_deferred(self) < 0)
+        return NULL;
+    if (pyhoop_transport_force_close(self, exception == Py_None ? NULL : exception) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- the other methods ---- */
+
+static PyObject *transport_is_closing(PyObject *op, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(pyhoop_transport_is_closing((TransportObject *)op));
+}
+
+static bool is_reading(const TransportObject *self) {
+    return !(self->flags & (PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED));
+}
+
+static PyObject *transport_is_reading(PyObject *op, PyObject *unused) {
+    (void)unused;
+    return PyBool_FromLong(is_reading((TransportObject *)op));
+}
+
+static int log_debug(TransportObject *self, const char *message) {
+    if (!self->loop->is_debug)
+        return 0;
+    PyObject *result =
+        PyObject_CallFunction(self->loop->state->cold_log_debug, "sO", message, self);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (!is_reading(self))
+        Py_RETURN_NONE;
+    self->flags |= PYHOOP_TRANSPORT_PAUSED;
+    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r pauses reading") < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
+        Py_RETURN_NONE;
+    self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PAUSED;
+    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r resumes reading") < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *transport_set_protocol(PyObject *op, PyObject *protocol) {
+    if (set_protocol((TransportObject *)op, protocol, PyType_GetModuleState(Py_TYPE(op))) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *or_none(PyObject *object) {
+    return Py_NewRef(object != NULL ? object : Py_None);
+}
+
+static PyObject *transport_get_protocol(PyObject *op, PyObject *unused) {
+    (void)unused;
+    return or_none(((TransportObject *)op)->protocol);
+}
+
+static PyObject *transport_can_write_eof(PyObject *op, PyObject *unused) {
+    (void)op;
+    (void)unused;
+    Py_RETURN_TRUE;
+}
+
+/* For sendfile: while asyncio's code drives the descriptor itself, the loop does not watch it. */
+static PyObject *transport_lend_descriptor(PyObject *op, PyObject *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (self->loop != NULL && self->watch.fd >= 0)
+        pyhoop_transport_forget_fd(self->loop, self->fd);
+    Py_RETURN_NONE;
+}
+
+static PyObject *transport_take_descriptor_back(PyObject *op, PyObject *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (self->loop == NULL || self->fd < 0 || self->loop->is_closed || self->watch.fd >= 0)
+        Py_RETURN_NONE;
+    pyhoop_readers_forget(self->loop, self->fd);
+    int rc = hoop_watches_start(&self->loop->core.watches, &self->watch, self->fd, 0);
+    if (rc < 0)
+        return pyhoop_raise_errno(rc);
+    if (pyhoop_transport_update(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *transport_repr(PyObject *op) {
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    return PyObject_CallOneArg(state->cold_describe_transport, op);
+}
+
+static PyObject *get_sock(PyObject *op, void *unused) {
+    (void)unused;
+    TransportObject *self = (TransportObject *)op;
+    if (self->flags & PYHOOP_TRANSPORT_LOST)
+        Py_RETURN_NONE;
+    PyObject *socket = socket_of(self, PyType_GetModuleState(Py_TYPE(op)));
+    return socket == NULL && PyErr_Occurred() ? NULL : or_none(socket);
+}
+
+static PyObject *get_sock_fd(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromLong(((TransportObject *)op)->fd);
+}
+
+static PyObject *get_loop(PyObject *op, void *unused) {
+    (void)unused;
+    return or_none((PyObject *)((TransportObject *)op)->loop);
+}
+
+static PyObject *get_protocol(PyObject *op, void *unused) {
+    (void)unused;
+    return or_none(((TransportObject *)op)->protocol);
+}
+
+static PyObject *get_server(PyObject *op, void *unused) {
+    (void)unused;
+    return or_none(((TransportObject *)op)->server);
+}
+
+static PyObject *get_flag(PyObject *op, void *flag) {
+    return PyBool_FromLong((long)(((TransportObject *)op)->flags & (uint32_t)(uintptr_t)flag));
+}
+
+static PyObject *get_conn_lost(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromLong(((TransportObject *)op)->conn_lost);
+}
+
+/* What is queued, without trying to send it: for repr. */
+static PyObject *get_queued(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromSize_t(((TransportObject *)op)->out.size);
+}
+
+static PyObject *get_polled(PyObject *op, void *unused) {
+    (void)unused;
+    return PyLong_FromUnsignedLong(((TransportObject *)op)->watch.wanted);
+}
+
+/* ---- memory ---- */
+
+static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
+    TransportObject *self = (TransportObject *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->extra);
+    Py_VISIT(self->dict);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->context);
+    Py_VISIT(self->server);
+    Py_VISIT(self->socket);
+    if (self->rare != NULL) {
+        Py_VISIT(self->rare->waiter);
+        Py_VISIT(self->rare->empty_waiter);
+        Py_VISIT(self->rare->lost_exception);
+    }
+    return 0;
+}
+
+static int transport_clear(PyObject *op) {
+    TransportObject *self = (TransportObject *)op;
+    if (self->loop != NULL && self->watch.fd >= 0 && !self->loop->is_closed)
+        hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    Py_CLEAR(self->extra);
+    Py_CLEAR(self->dict);
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->server);
+    Py_CLEAR(self->socket);
+    if (self->rare != NULL) {
+        Py_CLEAR(self->rare->waiter);
+        Py_CLEAR(self->rare->empty_waiter);
+        Py_CLEAR(self->rare->lost_exception);
+    }
+    Py_CLEAR(self->loop);
+    return 0;
+}
+
+/* asyncio's __del__: nobody closed it and nobody can any more. */
+static void transport_finalize(PyObject *op) {
+    TransportObject *self = (TransportObject *)op;
+    if (self->fd < 0)
+        return;
+    PyObject *exception = PyErr_GetRaisedException();
+    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
+        PyErr_WriteUnraisable(op);
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    if (self->loop != NULL && self->watch.fd >= 0)
+        hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    close_descriptor(self, state);
+    detach_from_server(self, state);
+    if (exception != NULL)
+        PyErr_SetRaisedException(exception);
+}
+
+static void transport_dealloc(PyObject *op) {
+    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+        return; /* somebody holds it again */
+    TransportObject *self = (TransportObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->weakrefs != NULL)
+        PyObject_ClearWeakRefs(op);
+    (void)transport_clear(op);
+    pyhoop_outqueue_clear(&self->out);
+    PyMem_Free(self->rare);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+#define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
+
+static PyMethodDef transport_methods[] = {
+    {"write", pyhoop_transport_write, METH_O,
+     PyDoc_STR("write($self, data, /)\n--\n\nSend bytes, after what was written before. "
+               "asyncio.WriteTransport.\n\nNever blocks. The writes of one callback leave together "
+               "at its end.")},
+    {"writelines", pyhoop_transport_writelines, METH_O,
+     PyDoc_STR("writelines($self, list_of_data, /)\n--\n\nSend each bytes-like object of an "
+               "iterable. asyncio.WriteTransport.")},
+    {"write_eof", pyhoop_transport_write_eof, METH_NOARGS,
+     PyDoc_STR("write_eof($self)\n--\n\nClose the sending half once all is sent. "
+               "asyncio.WriteTransport.")},
+    {"can_write_eof", transport_can_write_eof, METH_NOARGS,
+     PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
+    {"get_write_buffer_size", pyhoop_transport_get_write_buffer_size, METH_NOARGS,
+     PyDoc_STR("get_write_buffer_size($self)\n--\n\nBytes the kernel has not taken yet. "
+               "asyncio.WriteTransport.")},
+    {"get_write_buffer_limits", pyhoop_transport_get_write_buffer_limits, METH_NOARGS,
+     PyDoc_STR(
+         "get_write_buffer_limits($self)\n--\n\n(low, high) in bytes. asyncio.WriteTransport.")},
+    {"set_write_buffer_limits", KEYWORDS(pyhoop_transport_set_write_buffer_limits),
+     METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
+               "paused and resumed, in bytes. asyncio.WriteTransport.")},
+    {"pause_reading", transport_pause_reading, METH_NOARGS,
+     PyDoc_STR("pause_reading($self)\n--\n\nStop data_received() until resume_reading(). "
+               "asyncio.ReadTransport.")},
+    {"resume_reading", transport_resume_reading, METH_NOARGS,
+     PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
+    {"is_reading", transport_is_reading, METH_NOARGS,
+     PyDoc_STR("is_reading($self)\n--\n\nNeither paused nor closing. asyncio.ReadTransport.")},
+    {"close", transport_close, METH_NOARGS,
+     PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
+               "asyncio.BaseTransport.")},
+    {"abort", transport_abort, METH_NOARGS,
+     PyDoc_STR(
+         "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
+    {"is_closing", transport_is_closing, METH_NOARGS,
+     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
+    {"set_protocol", transport_set_protocol, METH_O,
+     PyDoc_STR(
+         "set_protocol($self, protocol, /)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
+    {"get_protocol", transport_get_protocol, METH_NOARGS,
+     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
+               "asyncio.BaseTransport.")},
+    {"get_extra_info", KEYWORDS(transport_get_extra_info), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("get_extra_info($self, name, default=None)\n--\n\n'socket', 'sockname', 'peername'. "
+               "asyncio.BaseTransport.")},
+    {"_force_close", transport_force_close, METH_O,
+     PyDoc_STR("_force_close($self, exception, /)\n--\n\n")},
+    {"_make_empty_waiter", pyhoop_transport_make_empty_waiter, METH_NOARGS,
+     PyDoc_STR("_make_empty_waiter($self)\n--\n\n")},
+    {"_reset_empty_waiter", pyhoop_transport_reset_empty_waiter, METH_NOARGS,
+     PyDoc_STR("_reset_empty_waiter($self)\n--\n\n")},
+    {"_lend_descriptor", transport_lend_descriptor, METH_NOARGS,
+     PyDoc_STR("_lend_descriptor($self)\n--\n\nStop watching the descriptor: somebody else drives "
+               "it for a while.")},
+    {"_take_descriptor_back", transport_take_descriptor_back, METH_NOARGS,
+     PyDoc_STR("_take_descriptor_back($self)\n--\n\nWatch the descriptor again.")},
+    {NULL, NULL, 0, NULL},
+};
+
+#define FLAG(name, flag) {name, get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
+
+static PyGetSetDef transport_getset[] = {
+    {"_extra", get_extra, NULL, NULL, NULL},
+    {"_sock", get_sock, NULL, NULL, NULL},
+    {"_sock_fd", get_sock_fd, NULL, NULL, NULL},
+    {"_loop", get_loop, NULL, NULL, NULL},
+    {"_protocol", get_protocol, NULL, NULL, NULL},
+    {"_server", get_server, NULL, NULL, NULL},
+    {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
+    {"_queued_size", get_queued, NULL, NULL, NULL},
+    {"_polled_events", get_polled, NULL, NULL, NULL},
+    FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
+    FLAG("_eof", PYHOOP_TRANSPORT_EOF_WRITTEN),
+    FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
+    FLAG("_protocol_paused", PYHOOP_TRANSPORT_PROTOCOL_PAUSED),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef transport_members[] = {
+    {"__dictoffset__", Py_T_PYSSIZET, offsetof(TransportObject, dict), Py_READONLY, NULL},
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(TransportObject, weakrefs), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot transport_slots[] = {
+    {Py_tp_doc, PyDoc_STR("A connected stream socket, TCP or unix. asyncio.Transport.")},
+    {Py_tp_dealloc, transport_dealloc},
+    {Py_tp_finalize, transport_finalize},
+    {Py_tp_traverse, transport_traverse},
+    {Py_tp_clear, transport_clear},
+    {Py_tp_repr, transport_repr},
+    {Py_tp_methods, transport_methods},
+    {Py_tp_getset, transport_getset},
+    {Py_tp_members, transport_members},
+    {0, NULL},
+};
+
+PyType_Spec pyhoop_transport_spec = {
+    .name = "hoop._hoop.SocketTransport",
+    .basicsize = sizeof(TransportObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = transport_slots,
+};

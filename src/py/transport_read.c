@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+
+#include "core/sys.h"
+#include "py/transport.h"
+
+enum { MAX_BYTES_PER_ROUND = PYHOOP_SCRATCH_SIZE };
+
+static bool wants_to_read(const TransportObject *self) {
+    return self->watch.wanted & HOOP_POLL_READ;
+}
+
+static int fail_read(TransportObject *self, ssize_t rc) {
+    pyhoop_raise_errno((int)rc);
+    return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+}
+
+static int end_of_file(TransportObject *self) {
+    struct pyhoop_state *state = self->loop->state;
+    PyObject *result = pyhoop_transport_call(self, state->str_eof_received, NULL);
+    int keeps_open = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    if (keeps_open < 0)
+        return pyhoop_transport_fatal(self, "Fatal error: protocol.eof_received() call failed.");
+    if (!keeps_open)
+        return pyhoop_transport_close(self);
+    self->flags |= PYHOOP_TRANSPORT_READ_ENDED;
+    return pyhoop_transport_update(self);
+}
+
+/* Hands `size` bytes to data_received. */
+static int deliver(TransportObject *self, const char *bytes, Py_ssize_t size) {
+    PyObject *data = PyBytes_FromStringAndSize(bytes, size);
+    if (data == NULL)
+        return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+    PyObject *result = pyhoop_transport_call(self, self->loop->state->str_data_received, data);
+    Py_DECREF(data);
+    if (result == NULL)
+        return pyhoop_transport_fatal(self, "Fatal error: protocol.data_received() call failed.");
+    Py_DECREF(result);
+    return 0;
+}
+
+/* Through the loop's scratch buffer: the bytes object gets the size that came. */
+static int read_data(TransportObject *self) {
+    char *scratch = pyhoop_loop_scratch(self->loop);
+    if (scratch == NULL)
+        return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+    ssize_t size = hoop_sys_recv(self->fd, scratch, PYHOOP_SCRATCH_SIZE);
+    if (size > 0)
+        return deliver(self, scratch, size);
+    if (size == 0)
+        return end_of_file(self);
+    return size == -EAGAIN ? 0 : fail_read(self, size);
+}
+
+/* The buffer get_buffer() offers, checked; -1 with an exception set. */
+static int offered_buffer(TransportObject *self, Py_buffer *buffer) {
+    PyObject *hint = PyLong_FromLong(-1);
+    PyObject *object =
+        hint == NULL ? NULL : pyhoop_transport_call(self, self->loop->state->str_get_buffer, hint);
+    Py_XDECREF(hint);
+    if (object == NULL)
+        return -1;
+    int rc = PyObject_GetBuffer(object, buffer, PyBUF_WRITABLE);
+    Py_DECREF(object);
+    if (rc == 0 && buffer->len == 0) {
+        PyBuffer_Release(buffer);
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+        return -1;
+    }
+    return rc;
+}
+
+/* `was_filled`: there may be more at once. */
+static int read_buffered_once(TransportObject *self, Py_ssize_t *received, bool *was_filled) {
+    Py_buffer buffer;
+    *was_filled = false;
+    if (offered_buffer(self, &buffer) < 0)
+        return pyhoop_transport_fatal(self, "Fatal error: protocol.get_buffer() call failed.");
+    if (self->conn_lost > 0 || self->fd < 0) { /* get_buffer() aborted the transport */
+        PyBuffer_Release(&buffer);
+        return 0;
+    }
+    ssize_t size = hoop_sys_recv(self->fd, buffer.buf, (size_t)buffer.len);
+    *was_filled = size == buffer.len;
+    PyBuffer_Release(&buffer);
+    if (size == 0)
+        return end_of_file(self);
+    if (size < 0)
+        return size == -EAGAIN ? 0 : fail_read(self, size);
+    *received += size;
+
+    PyObject *count = PyLong_FromSsize_t(size);
+    PyObject *result =
+        count == NULL ? NULL
+                      : pyhoop_transport_call(self, self->loop->state->str_buffer_updated, count);
+    Py_XDECREF(count);
+    if (result == NULL)
+        return pyhoop_transport_fatal(self, "Fatal error: protocol.buffer_updated() call failed.");
+    Py_DECREF(result);
+    return 0;
+}
+
+static int read_buffered(TransportObject *self) {
+    Py_ssize_t received = 0;
+    bool was_filled;
+    int rc;
+    do {
+        rc = read_buffered_once(self, &received, &was_filled);
+    } while (rc == 0 && was_filled && received < MAX_BYTES_PER_ROUND && wants_to_read(self) &&
+             self->flags & PYHOOP_TRANSPORT_BUFFERED);
+    return rc;
+}
+
+int pyhoop_transport_read(TransportObject *self) {
+    if (self->conn_lost > 0)
+        return 0;
+    return self->flags & PYHOOP_TRANSPORT_BUFFERED ? read_buffered(self) : read_data(self);
+}
