@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""The echo server of the network cases, on the loop named on the command line.
+
+    server.py --loop NAME --proto protocol|buffered|streams (--host 127.0.0.1 | --unix PATH)
+
+Prints "ready PORT" (0 for a unix socket) when it listens and serves until it is killed. The name
+c-pycall stands for the extension module in c/pycall_echo.c, which has only the protocol kind.
+"""
+
+import argparse
+import asyncio
+import importlib
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import cprograms
+import loops
+
+BACKLOG = 1024
+READ_BYTES = 65536
+
+
+class Echo(asyncio.Protocol):
+    """What every loop is measured with: one call in, one call out."""
+
+    __slots__ = ("transport",)
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Keep the transport."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+
+class BufferedEcho(asyncio.BufferedProtocol):
+    """The loop receives into this object's own buffer; the reply is a copy, as a writer needs."""
+
+    __slots__ = ("buffer", "transport", "view")
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(READ_BYTES)
+        self.view = memoryview(self.buffer)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Keep the transport."""
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Offer the same buffer each time."""
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Send it back."""
+        self.transport.write(bytes(self.view[:nbytes]))
+
+
+class LimitEcho:
+    """Echo for c-pycall: no base class, and the transport comes with the constructor."""
+
+    __slots__ = ("transport",)
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+
+async def stream_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo with the streams API, flow control included."""
+    try:
+        while data := await reader.read(READ_BYTES):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+
+
+PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
+    "protocol": Echo,
+    "buffered": BufferedEcho,
+}
+
+
+async def listen(proto: str, host: str | None, path: str | None) -> asyncio.Server:
+    """Start the server of that kind on a port of the system's choice, or on the path."""
+    loop = asyncio.get_running_loop()
+    if path:
+        if proto == "streams":
+            return await asyncio.start_unix_server(stream_echo, path, backlog=BACKLOG)
+        return await loop.create_unix_server(PROTOCOLS[proto], path, backlog=BACKLOG)
+    if proto == "streams":
+        return await asyncio.start_server(stream_echo, host, 0, backlog=BACKLOG)
+    return await loop.create_server(PROTOCOLS[proto], host, 0, backlog=BACKLOG)
+
+
+async def serve(proto: str, host: str | None, path: str | None) -> None:
+    """Listen, say so, and never return."""
+    server = await listen(proto, host, path)
+    print("ready", 0 if path else server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+def serve_limit(host: str | None, path: str | None) -> NoReturn:
+    """The same for the C loop that makes one Python call a message."""
+    sys.path.insert(0, str(cprograms.pycall_echo().parent))
+    pycall_echo = importlib.import_module("pycall_echo")
+    listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+    listener.bind(path or (host, 0))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    print("ready", 0 if path else listener.getsockname()[1], flush=True)
+    pycall_echo.serve(listener.fileno(), LimitEcho)
+    raise AssertionError("serve() returned")
+
+
+def fill_heap() -> list[bytes]:
+    """Use up the memory that is free but resident (what imports left behind, megabytes of it).
+
+    Otherwise the first thousands of connections would fit into it and seem to cost nothing. The
+    caller keeps the result.
+    """
+    each_bytes = 512 * 1024
+    small = range(2, 512, 16)
+    large = range(512, 4096, 256)
+    return [bytes(size) for size in (*small, *large) for _ in range(each_bytes // (size + 33))]
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--loop", required=True, choices=[*loops.FACTORIES, "c-pycall"])
+    parser.add_argument("--proto", default="protocol", choices=[*PROTOCOLS, "streams"])
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--host")
+    where.add_argument("--unix")
+    parser.add_argument("--fill-heap", action="store_true", help="for measuring memory")
+    args = parser.parse_args()
+    ballast = fill_heap() if args.fill_heap else []
+    if args.loop == "c-pycall":
+        serve_limit(args.host, args.unix)
+    with asyncio.Runner(loop_factory=loops.factory(args.loop)) as runner:
+        runner.run(serve(args.proto, args.host, args.unix))
+    del ballast
+
+
+if __name__ == "__main__":
+    main()
