@@ -13,6 +13,7 @@ import traceback
 from asyncio import base_events, format_helpers
 from asyncio.log import logger
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def report_callback_error(loop: "Loop", handle: Any, exception: BaseException) -
 
 
 def _report_slow(loop: "Loop", what: Any, seconds: float) -> None:
-    logger.warning("Executing %s took %.3f seconds", what, seconds)
+    base_events.logger.warning(  # type: ignore[attr-defined]
+        "Executing %s took %.3f seconds", what, seconds
+    )
 
 
 def report_slow_handle(loop: "Loop", handle: Any, seconds: float) -> None:
@@ -130,6 +133,7 @@ def accept_connection(
     fd: int,
     address: Any,
     ssl_arguments: tuple[Any, ...],
+    context: Context,
 ) -> None:
     """Take over an accepted descriptor and let asyncio's coroutine do the TLS handshake."""
     try:
@@ -141,4 +145,4 @@ def accept_connection(
     accept = loop._accept_connection2(  # type: ignore[attr-defined]
         protocol_factory, connection, {"peername": address}, *ssl_arguments
     )
-    loop.create_task(accept)
+    loop.create_task(accept, context=context.copy())

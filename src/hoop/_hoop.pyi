@@ -2,7 +2,8 @@
 """The C half of hoop. Private: `hoop.Loop` is the public name."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket as Socket
 from traceback import StackSummary
@@ -54,14 +55,24 @@ class Loop:
     ) -> asyncio.TimerHandle: ...
     def time(self) -> float: ...
     def create_future(self) -> asyncio.Future[Any]: ...
-    def create_task(
-        self,
-        coro: Generator[Any, None, _T] | Awaitable[_T],
-        *,
-        name: object = None,
-        context: Context | None = None,
-        **kwargs: Any,
-    ) -> asyncio.Task[_T]: ...
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_T]: ...
+    else:
+        def create_task(
+            self,
+            coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_T]: ...
+
     def run_forever(self) -> None: ...
     def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T: ...
     def stop(self) -> None: ...
@@ -144,6 +155,10 @@ class _AnyHandle:
 
 @final
 class Handle(_AnyHandle): ...
+
+if sys.version_info >= (3, 14):
+    @final
+    class ThreadSafeHandle(_AnyHandle): ...
 
 @final
 class TimerHandle(_AnyHandle):

@@ -7,7 +7,7 @@ asyncio, with that version's signatures and behaviour.
 
 import asyncio
 import selectors
-from asyncio import sslproto, unix_events
+from asyncio import sslproto, transports, unix_events
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from typing import Any, TypedDict, TypeVarTuple
@@ -55,6 +55,23 @@ class _Selector(Mapping[int, selectors.SelectorKey]):
 
     def close(self) -> None:
         """Nothing: the C core closes what it opened."""
+
+
+class _FlowControlled(transports._FlowControlMixin):
+    """A transport of ours as `loop.sendfile`'s fallback wants it: it insists on this base class."""
+
+    def __init__(self, transport: _hoop.SocketTransport) -> None:
+        super().__init__(None, transport._loop)  # type: ignore[arg-type]
+        self._transport = transport
+        self._protocol_paused = transport._protocol_paused
+        this: Any = self
+        this.get_protocol = transport.get_protocol
+        this.is_closing = transport.is_closing
+        this.is_reading = transport.is_reading
+        this.pause_reading = transport.pause_reading
+        this.resume_reading = transport.resume_reading
+        this.set_protocol = transport.set_protocol
+        this.write = transport.write
 
 
 # Named at import: tests and tools replace asyncio.SelectorEventLoop.
@@ -197,3 +214,13 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             transp._reset_empty_waiter()
             if was_reading:
                 transp.resume_reading()
+
+    async def _sendfile_fallback(
+        self, transp: Any, file: Any, offset: int, count: int | None
+    ) -> int:
+        if isinstance(transp, _hoop.SocketTransport):
+            transp = _FlowControlled(transp)
+        sent: int = await super()._sendfile_fallback(  # type: ignore[misc]
+            transp, file, offset, count
+        )
+        return sent

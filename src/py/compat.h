@@ -33,7 +33,13 @@ static inline void PyErr_SetRaisedException(PyObject *exception) {
 #endif
 
 /* 3.14: call_soon_threadsafe returns a handle whose cancel waits for a running callback. */
-#define PYHOOP_HAS_THREADSAFE_HANDLE (PY_VERSION_HEX >= 0x030E0000)
+#if PY_VERSION_HEX >= 0x030E0000
+#define PYHOOP_HAS_THREADSAFE_HANDLE 1
+#define PYHOOP_THREADSAFE_HANDLE_NAME "_ThreadSafeHandle"
+#else
+#define PYHOOP_HAS_THREADSAFE_HANDLE 0
+#define PYHOOP_THREADSAFE_HANDLE_NAME "Handle"
+#endif
 
 /* What inspect.signature() says of create_task: as asyncio's. */
 #if PY_VERSION_HEX >= 0x030E0000

@@ -422,6 +422,12 @@ static PyObject *get_timer_class(PyObject *self, void *unused) {
     return Py_NewRef(state->asyncio_timer_handle);
 }
 
+static PyObject *get_threadsafe_class(PyObject *self, void *unused) {
+    (void)unused;
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    return Py_NewRef(state->asyncio_threadsafe_handle);
+}
+
 static PyObject *or_none(PyObject *object) {
     return Py_NewRef(object != NULL ? object : Py_None);
 }
@@ -564,6 +570,12 @@ static PyGetSetDef handle_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyGetSetDef threadsafe_handle_getset[] = {
+    {"__class__", get_threadsafe_class, NULL, NULL, NULL},
+    HANDLE_GETSET,
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyGetSetDef timer_handle_getset[] = {
     {"__class__", get_timer_class, NULL, NULL, NULL},
     HANDLE_GETSET,
@@ -603,7 +615,7 @@ static PyType_Slot threadsafe_handle_slots[] = {
     {Py_tp_dealloc, handle_dealloc},
     {Py_tp_repr, handle_repr},
     {Py_tp_methods, threadsafe_handle_methods},
-    {Py_tp_getset, handle_getset},
+    {Py_tp_getset, threadsafe_handle_getset},
     {Py_tp_members, handle_members},
     {Py_tp_traverse, handle_traverse},
     {Py_tp_clear, handle_clear},

@@ -162,9 +162,9 @@ static int serve_tls(ListenerObject *self, int fd, const struct sockaddr *peer,
     PyObject *address = pyhoop_address(peer, peer_length);
     PyObject *result = NULL;
     if (address != NULL)
-        result =
-            PyObject_CallFunction(self->loop->state->cold_accept_connection, "OOOiOO", self->loop,
-                                  self->factory, self->socket, fd, address, self->ssl_arguments);
+        result = PyObject_CallFunction(self->loop->state->cold_accept_connection, "OOOiOOO",
+                                       self->loop, self->factory, self->socket, fd, address,
+                                       self->ssl_arguments, self->context);
     Py_XDECREF(address);
     if (result == NULL)
         return report_connection_error(self, NULL);
@@ -252,12 +252,8 @@ PyObject *pyhoop_loop_start_serving(PyObject *op, PyObject *args, PyObject *kwar
         return NULL;
     if (pyhoop_loop_check_open(loop) < 0)
         return NULL;
-    PyObject *number = PyObject_CallMethodNoArgs(socket, state->str_fileno);
-    if (number == NULL)
-        return NULL;
-    int fd = (int)PyLong_AsLong(number);
-    Py_DECREF(number);
-    if (PyErr_Occurred())
+    int fd = pyhoop_fd_of(state, socket);
+    if (fd < 0)
         return NULL;
 
     ListenerObject *self =

@@ -11,7 +11,8 @@ static int check_can_run(LoopObject *self) {
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    PyObject *running = PyObject_CallNoArgs(self->state->asyncio_get_running_loop);
+    PyObject *running =
+        PyObject_CallMethodNoArgs(self->state->events_module, self->state->str__get_running_loop);
     if (running == NULL)
         return -1;
     Py_DECREF(running);
@@ -66,7 +67,8 @@ static int restore_asyncgen_hooks(PyObject *op, struct pyhoop_state *state) {
 }
 
 static int set_running_loop(struct pyhoop_state *state, PyObject *loop) {
-    PyObject *result = PyObject_CallOneArg(state->asyncio_set_running_loop, loop);
+    PyObject *result =
+        PyObject_CallMethodOneArg(state->events_module, state->str__set_running_loop, loop);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -41,9 +41,13 @@ static int init_imports(struct pyhoop_state *state) {
         return -1;
     PYHOOP_IMPORTS(IMPORT)
 #undef IMPORT
+    state->events_module = PyImport_ImportModule("asyncio.events");
     state->futures_module = PyImport_ImportModule("asyncio.futures");
     state->tasks_module = PyImport_ImportModule("asyncio.tasks");
-    return state->futures_module == NULL || state->tasks_module == NULL ? -1 : 0;
+    return state->events_module == NULL || state->futures_module == NULL ||
+                   state->tasks_module == NULL
+               ? -1
+               : 0;
 }
 
 /* asyncio.base_events.Server._attach: with the transport as argument, or without? */
@@ -125,6 +129,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->threadsafe_handle_type);
     Py_VISIT(state->listener_type);
     Py_VISIT(state->transport_type);
+    Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
     Py_VISIT(state->empty_tuple);
@@ -145,6 +150,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->threadsafe_handle_type);
     Py_CLEAR(state->listener_type);
     Py_CLEAR(state->transport_type);
+    Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);
     Py_CLEAR(state->empty_tuple);

@@ -125,30 +125,30 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
 
 /* ---- the methods ---- */
 
-/* selectors._fileobj_to_fd: an int, or what has fileno(). -1 with an exception set. */
-static int fd_of(struct pyhoop_state *state, PyObject *file) {
-    PyObject *number;
-    if (PyLong_Check(file)) {
-        number = Py_NewRef(file);
-    } else {
-        number = PyObject_CallMethodNoArgs(file, state->str_fileno);
-        if (number != NULL && !PyLong_Check(number))
-            Py_CLEAR(number);
-        if (number == NULL) {
-            if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_AttributeError) ||
-                PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError))
-                PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
-            return -1;
-        }
+static PyObject *number_of(struct pyhoop_state *state, PyObject *file) {
+    if (PyLong_Check(file))
+        return Py_NewRef(file);
+    PyObject *fileno = PyObject_CallMethodNoArgs(file, state->str_fileno);
+    PyObject *number = fileno == NULL ? NULL : PyNumber_Long(fileno);
+    Py_XDECREF(fileno);
+    return number;
+}
+
+int pyhoop_fd_of(struct pyhoop_state *state, PyObject *file) {
+    PyObject *number = number_of(state, file);
+    if (number == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError) ||
+            PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError))
+            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
+        return -1;
     }
-    long fd = PyLong_AsLong(number);
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(number, &overflow);
+    if (overflow != 0 || fd < 0 || fd > INT_MAX) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+        fd = -1;
+    }
     Py_DECREF(number);
-    if (fd == -1 && PyErr_Occurred())
-        return -1;
-    if (fd < 0 || fd > INT_MAX) {
-        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
-        return -1;
-    }
     return (int)fd;
 }
 
@@ -185,7 +185,7 @@ static HandleObject *add(LoopObject *self, enum direction direction, bool checks
         return NULL;
     }
     PyObject *context = context_of(self->state, args + nargs, kwnames, &is_bad);
-    int fd = is_bad ? -1 : fd_of(self->state, args[0]);
+    int fd = is_bad ? -1 : pyhoop_fd_of(self->state, args[0]);
     if (fd < 0 || (checks_transport && check_no_transport(self, args[0], fd) < 0) ||
         pyhoop_loop_check_open(self) < 0)
         return NULL;
@@ -248,7 +248,7 @@ PyObject *pyhoop_loop_add_writer_private(PyObject *self, PyObject *const *args, 
 static PyObject *remove_from(PyObject *op, enum direction direction, bool checks_transport,
                              PyObject *file) {
     LoopObject *self = (LoopObject *)op;
-    int fd = fd_of(self->state, file);
+    int fd = pyhoop_fd_of(self->state, file);
     if (fd < 0 || (checks_transport && check_no_transport(self, file, fd) < 0))
         return NULL;
     if (self->is_closed)
@@ -276,7 +276,7 @@ PyObject *pyhoop_loop_remove_writer_private(PyObject *self, PyObject *file) {
 
 PyObject *pyhoop_loop_ensure_fd_no_transport(PyObject *op, PyObject *file) {
     LoopObject *self = (LoopObject *)op;
-    int fd = fd_of(self->state, file);
+    int fd = pyhoop_fd_of(self->state, file);
     if (fd < 0 || check_no_transport(self, file, fd) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -284,7 +284,7 @@ PyObject *pyhoop_loop_ensure_fd_no_transport(PyObject *op, PyObject *file) {
 
 PyObject *pyhoop_loop_polled_events(PyObject *op, PyObject *number) {
     LoopObject *self = (LoopObject *)op;
-    int fd = fd_of(self->state, number);
+    int fd = pyhoop_fd_of(self->state, number);
     if (fd < 0)
         return NULL;
     struct hoop_watch *watch = hoop_watches_find(&self->core.watches, fd);

@@ -14,6 +14,9 @@
 
 #include "py/loop.h"
 
+/* selectors._fileobj_to_fd: an int, or what has fileno(). -1 with ValueError set. */
+int pyhoop_fd_of(struct pyhoop_state *state, PyObject *file);
+
 PyObject *pyhoop_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames);
 PyObject *pyhoop_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

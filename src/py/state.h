@@ -17,6 +17,8 @@
     X(_asyncgen_firstiter_hook)                                                                    \
     X(_attach)                                                                                     \
     X(_check_thread)                                                                               \
+    X(_get_running_loop)                                                                           \
+    X(_set_running_loop)                                                                           \
     X(_detach)                                                                                     \
     X(_log_destroy_pending)                                                                        \
     X(_old_agen_hooks)                                                                             \
@@ -71,10 +73,9 @@
 #define PYHOOP_IMPORTS(X)                                                                          \
     X(asyncio_base_loop, "asyncio.base_events", "BaseEventLoop")                                   \
     X(asyncio_buffered_protocol, "asyncio.protocols", "BufferedProtocol")                          \
-    X(asyncio_get_running_loop, "asyncio.events", "_get_running_loop")                             \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
     X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
-    X(asyncio_set_running_loop, "asyncio.events", "_set_running_loop")                             \
+    X(asyncio_threadsafe_handle, "asyncio.events", PYHOOP_THREADSAFE_HANDLE_NAME)                  \
     X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
     X(asyncio_transport, "asyncio.transports", "Transport")                                        \
     X(asyncio_transport_socket, "asyncio.trsock", "TransportSocket")                               \
@@ -102,6 +103,7 @@ struct pyhoop_state {
     PyTypeObject *threadsafe_handle_type;
     PyTypeObject *listener_type;
     PyTypeObject *transport_type;
+    PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;
     PyObject *empty_tuple;

@@ -200,7 +200,24 @@ static int wake_waiter(TransportObject *self) {
     return rc;
 }
 
+/* The second half, a round after the waiter was woken: who made the connection
+ * runs before its data comes. */
+static int start_reading(TransportObject *self) {
+    self->flags |= PYHOOP_TRANSPORT_STARTED;
+    return pyhoop_transport_update(self);
+}
+
+static int queue_start(TransportObject *self) {
+    Py_INCREF(self);
+    if (hoop_loop_give(&self->loop->core, &self->start_item) == 0)
+        return 0;
+    Py_DECREF(self);
+    PyErr_NoMemory();
+    return -1;
+}
+
 static int start(TransportObject *self) {
+    self->flags |= PYHOOP_TRANSPORT_MADE;
     PyObject *result =
         pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
     int rc = 0;
@@ -208,8 +225,8 @@ static int start(TransportObject *self) {
         rc = report_callback_error(self, "Exception in callback protocol.connection_made()");
     Py_XDECREF(result);
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
-    self->flags |= PYHOOP_TRANSPORT_STARTED;
-    if (pyhoop_transport_update(self) < 0 || wake_waiter(self) < 0)
+    bool has_waiter = self->rare != NULL && self->rare->waiter != NULL;
+    if (wake_waiter(self) < 0 || (has_waiter ? queue_start(self) : start_reading(self)) < 0)
         rc = -1;
     if (raised != NULL) {
         PyErr_Clear(); /* the first exception counts */
@@ -220,7 +237,9 @@ static int start(TransportObject *self) {
 
 static int start_item_run(struct hoop_item *item) {
     TransportObject *self = pyhoop_transport_of_item(item);
-    int rc = start(self);
+    int rc = self->flags & PYHOOP_TRANSPORT_LOST   ? 0
+             : self->flags & PYHOOP_TRANSPORT_MADE ? start_reading(self)
+                                                   : start(self);
     Py_DECREF(self);
     return rc;
 }
@@ -322,12 +341,8 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     }
     if (server != NULL && attach_to_server(self, server) < 0)
         goto error;
-    Py_INCREF(self);
-    if (hoop_loop_give(&loop->core, &self->start_item) < 0) {
-        Py_DECREF(self);
-        PyErr_NoMemory();
+    if (queue_start(self) < 0)
         goto error;
-    }
     return self;
 
 error:
@@ -339,17 +354,6 @@ error:
 static void set_nodelay(int fd) {
     /* Fails on unix sockets, which have nothing to delay. */
     (void)hoop_sys_set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-}
-
-static int fileno_of(struct pyhoop_state *state, PyObject *socket) {
-    PyObject *number = PyObject_CallMethodNoArgs(socket, state->str_fileno);
-    if (number == NULL)
-        return -1;
-    long fd = PyLong_AsLong(number);
-    Py_DECREF(number);
-    if (fd < 0 && !PyErr_Occurred())
-        pyhoop_raise_errno(-EBADF);
-    return (int)fd;
 }
 
 PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObject *kwargs) {
@@ -366,7 +370,7 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObje
     if (free == NULL)
         return NULL;
     Py_DECREF(free);
-    int fd = fileno_of(loop->state, socket);
+    int fd = pyhoop_fd_of(loop->state, socket);
     if (fd < 0)
         return NULL;
     set_nodelay(fd);

@@ -32,7 +32,7 @@
 #include "py/outqueue.h"
 
 enum pyhoop_transport_flag {
-    PYHOOP_TRANSPORT_STARTED = 1,          /* connection_made was called */
+    PYHOOP_TRANSPORT_STARTED = 1,          /* reading may begin */
     PYHOOP_TRANSPORT_CLOSING = 2,          /* close() or an error */
     PYHOOP_TRANSPORT_PAUSED = 4,           /* pause_reading() */
     PYHOOP_TRANSPORT_READ_ENDED = 8,       /* end of file, kept open to write */
@@ -45,6 +45,7 @@ enum pyhoop_transport_flag {
     PYHOOP_TRANSPORT_ATTACHED = 1024,      /* counted by its server */
     PYHOOP_TRANSPORT_COALESCES = 2048,     /* writes several times an iteration */
     PYHOOP_TRANSPORT_WROTE_ONCE = 4096,    /* in iteration `written_in` */
+    PYHOOP_TRANSPORT_MADE = 8192,          /* connection_made was called */
 };
 
 /* Seldom needed, so not part of each connection. */

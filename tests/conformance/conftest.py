@@ -48,8 +48,10 @@ def assert_conforms() -> Callable[[Session, str], None]:
         report = session.report(module)
         if report.failed:
             pytest.fail(report.failures(), pytrace=False)
-        assert not report.strays, "these made a stock loop instead of the loop under test"
-        assert not report.stale, "excluded, but they pass"
+        if report.strays:
+            pytest.fail(f"not on the loop under test: {report.strays}", pytrace=False)
+        if report.stale:
+            pytest.fail(f"excluded, but they pass: {report.stale}", pytrace=False)
 
     return check
 

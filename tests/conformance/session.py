@@ -22,14 +22,19 @@ class Session:
         self.loop = loop
         self._pool = ThreadPoolExecutor(jobs)
         self._futures: dict[str, Future[ModuleReport]] = {}
-        self._started = time.monotonic()
+        self._started = self._ended = time.monotonic()
 
     def start(self, modules: Iterable[str]) -> None:
         """Begin with `modules`; those already begun are left alone."""
         rank = {name: number for number, name in enumerate(SLOW)}
         for module in sorted(modules, key=lambda name: rank.get(name, len(rank))):
             if module not in self._futures:
-                self._futures[module] = self._pool.submit(judge, self.suite, module, self.loop)
+                self._futures[module] = self._pool.submit(self._judge, module)
+
+    def _judge(self, module: str) -> ModuleReport:
+        report = judge(self.suite, module, self.loop)
+        self._ended = time.monotonic()
+        return report
 
     def report(self, module: str) -> ModuleReport:
         """Wait for the report on one module."""
@@ -47,18 +52,18 @@ class Session:
 
     def summary(self) -> list[str]:
         """What came of all modules that have been judged, in a few lines."""
-        done = [future.result() for future in self._futures.values() if future.done()]
+        ended = [future for future in self._futures.values() if future.done()]
+        done = [f.result() for f in ended if not f.cancelled() and f.exception() is None]
         passed = sum(len(report.passed) for report in done)
         on_loop = sum(report.on_loop for report in done)
         failed = [f"{report.suite}:{test}" for report in done for test in report.failed]
         excluded = sum(len(report.excluded) for report in done)
         stock_fails = sum(len(report.stock_fails) for report in done)
-        seconds = time.monotonic() - self._started
         lines = [
             f"{self.suite.name} suite, Python {platform.python_version()}, {self.loop}: "
             f"{passed + len(failed)} counted, {passed} passed ({on_loop} of them made a loop), "
             f"{len(failed)} failed; not counted: {excluded} excluded, "
-            f"{stock_fails} that stock fails or skips; {seconds:.0f} s"
+            f"{stock_fails} that stock fails or skips; {self._ended - self._started:.0f} s"
         ]
         lines += [f"  failed: {test}" for test in failed]
         lines += [
