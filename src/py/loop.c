@@ -26,8 +26,16 @@ int pyhoop_loop_check_open(LoopObject *self) {
     return -1;
 }
 
+/* glibc maps each block over 128 KiB anew and gives it back when it is freed, page
+ * faults included, until a mapped block was freed once: then it keeps blocks of that
+ * size. Messages are such blocks. */
+static void teach_malloc(void) {
+    PyMem_RawFree(PyMem_RawMalloc(2 * PYHOOP_SCRATCH_SIZE));
+}
+
 char *pyhoop_loop_scratch(LoopObject *self) {
     if (self->scratch == NULL) {
+        teach_malloc();
         self->scratch = PyMem_RawMalloc(PYHOOP_SCRATCH_SIZE);
         if (self->scratch == NULL)
             PyErr_NoMemory();

@@ -76,6 +76,7 @@ typedef struct TransportObject {
     size_t high_water;
     size_t low_water;
     uint32_t flags;
+    uint32_t read_size;  /* bytes to ask for next; 0: small, by the scratch buffer */
     uint32_t written_in; /* the iteration of the last write (its number's low half) */
     int conn_lost;       /* asyncio's: also counts writes after the loss */
     int fd;

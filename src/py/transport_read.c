@@ -4,7 +4,7 @@
 #include "core/sys.h"
 #include "py/transport.h"
 
-enum { MAX_BYTES_PER_ROUND = PYHOOP_SCRATCH_SIZE };
+enum { MAX_BYTES_PER_ROUND = PYHOOP_SCRATCH_SIZE, LARGE_READ = 16 * 1024 };
 
 static bool wants_to_read(const TransportObject *self) {
     return self->watch.wanted & HOOP_POLL_READ;
@@ -28,9 +28,8 @@ static int end_of_file(TransportObject *self) {
     return pyhoop_transport_update(self);
 }
 
-/* Hands `size` bytes to data_received. */
-static int deliver(TransportObject *self, const char *bytes, Py_ssize_t size) {
-    PyObject *data = PyBytes_FromStringAndSize(bytes, size);
+/* Hands `data` to data_received; takes over the reference, NULL is a MemoryError. */
+static int deliver(TransportObject *self, PyObject *data) {
     if (data == NULL)
         return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
     PyObject *result = pyhoop_transport_call(self, self->loop->state->str_data_received, data);
@@ -41,17 +40,49 @@ static int deliver(TransportObject *self, const char *bytes, Py_ssize_t size) {
     return 0;
 }
 
+/* recv() gave no bytes: the end, nothing yet, or an error. */
+static int received_none(TransportObject *self, ssize_t rc) {
+    if (rc == 0)
+        return end_of_file(self);
+    return rc == -EAGAIN ? 0 : fail_read(self, rc);
+}
+
+/* The next read's size after one of `size` bytes: 0 while they are small. */
+static uint32_t next_read_size(ssize_t size) {
+    if (size < LARGE_READ)
+        return 0;
+    uint32_t next = LARGE_READ;
+    while (next <= (uint32_t)size && next < PYHOOP_SCRATCH_SIZE)
+        next *= 2;
+    return next;
+}
+
 /* Through the loop's scratch buffer: the bytes object gets the size that came. */
-static int read_data(TransportObject *self) {
+static int read_by_scratch(TransportObject *self) {
     char *scratch = pyhoop_loop_scratch(self->loop);
     if (scratch == NULL)
         return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
     ssize_t size = hoop_sys_recv(self->fd, scratch, PYHOOP_SCRATCH_SIZE);
-    if (size > 0)
-        return deliver(self, scratch, size);
-    if (size == 0)
-        return end_of_file(self);
-    return size == -EAGAIN ? 0 : fail_read(self, size);
+    if (size <= 0)
+        return received_none(self, size);
+    self->read_size = next_read_size(size);
+    return deliver(self, PyBytes_FromStringAndSize(scratch, size));
+}
+
+/* Straight into the bytes object, which then shrinks: large messages are not copied. */
+static int read_straight(TransportObject *self) {
+    PyObject *data = PyBytes_FromStringAndSize(NULL, self->read_size);
+    if (data == NULL)
+        return deliver(self, NULL);
+    ssize_t size = hoop_sys_recv(self->fd, PyBytes_AS_STRING(data), self->read_size);
+    if (size <= 0) {
+        Py_DECREF(data);
+        return received_none(self, size);
+    }
+    if (size < self->read_size)
+        (void)_PyBytes_Resize(&data, size); /* NULL on error */
+    self->read_size = next_read_size(size);
+    return deliver(self, data);
 }
 
 /* The buffer get_buffer() offers, checked; -1 with an exception set. */
@@ -116,5 +147,7 @@ static int read_buffered(TransportObject *self) {
 int pyhoop_transport_read(TransportObject *self) {
     if (self->conn_lost > 0)
         return 0;
-    return self->flags & PYHOOP_TRANSPORT_BUFFERED ? read_buffered(self) : read_data(self);
+    if (self->flags & PYHOOP_TRANSPORT_BUFFERED)
+        return read_buffered(self);
+    return self->read_size > 0 ? read_straight(self) : read_by_scratch(self);
 }
