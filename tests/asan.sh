@@ -35,5 +35,5 @@ echo "=== Python tests ==="
 # The interpreter itself leaks by design and isn't instrumented: no leak check there.
 LD_PRELOAD="$("${CC:-cc}" -print-file-name=libasan.so):$("${CC:-cc}" -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-    python -m pytest --ignore=tests/test_core.py "$@" || status=1
+    python -m pytest --ignore=tests/test_core.py --loop hoop "$@" || status=1
 exit "$status"

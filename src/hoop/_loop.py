@@ -90,6 +90,33 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
       only every few microseconds when callbacks keep the loop busy.
     """
 
+    # What asyncio's __init__ assigns. As slots they leave the instance without a dictionary,
+    # which every look-up of a method would have to search first.
+    __slots__ = (
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_clock_resolution",
+        "_coroutine_origin_tracking_enabled",
+        "_coroutine_origin_tracking_saved_depth",
+        "_csock",
+        "_current_handle",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_internal_fds",
+        "_old_agen_hooks",
+        "_on_loop_closed",
+        "_selector",
+        "_signal_handlers",
+        "_ssock",
+        "_timer_cancelled_count",
+        "_transports",
+        "_unix_server_sockets",
+        "_watcher",
+        "name",
+        "slow_callback_duration",
+    )
+
     def __init__(
         self,
         *,

@@ -27,9 +27,8 @@ static HandleObject *allocate(PyTypeObject *type, struct pyhoop_state *state) {
     return (HandleObject *)PyObject_Init((PyObject *)handle, type);
 }
 
-static void release(HandleObject *handle) {
+static void release(HandleObject *handle, struct pyhoop_state *state) {
     PyTypeObject *type = Py_TYPE(handle);
-    struct pyhoop_state *state = PyType_GetModuleState(type);
     if (PYHOOP_FREE_THREADED || state->free_handle_count >= PYHOOP_MAX_FREE_HANDLES) {
         PyObject_GC_Del(handle);
     } else {
@@ -164,8 +163,11 @@ static void handle_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     if (handle->weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
+    /* A handle that lost its loop to the collector asks its type instead. */
+    struct pyhoop_state *state =
+        handle->loop != NULL ? handle->loop->state : PyType_GetModuleState(Py_TYPE(self));
     (void)handle_clear(self);
-    release(handle);
+    release(handle, state);
 }
 
 /* ---- running ---- */

@@ -15,14 +15,11 @@ PyObject *pyhoop_raise_errno(int rc) {
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-int pyhoop_loop_check_open(LoopObject *self) {
-    if (self->is_closed)
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-    else if (hoop_watches_are_inherited(&self->core.watches))
-        PyErr_SetString(PyExc_RuntimeError, "Event loop belongs to the parent process: a forked "
-                                            "child has to make its own");
-    else
-        return 0;
+int pyhoop_loop_raise_not_open(LoopObject *self) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    self->is_closed ? "Event loop is closed"
+                                    : "Event loop belongs to the parent process: a forked child "
+                                      "has to make its own");
     return -1;
 }
 

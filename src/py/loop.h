@@ -38,8 +38,14 @@ enum { PYHOOP_SCRATCH_SIZE = 256 * 1024 };
 
 extern PyType_Spec pyhoop_loop_spec;
 
+int pyhoop_loop_raise_not_open(LoopObject *self);
+
 /* Raises RuntimeError and returns -1 if the loop is closed, or a forked child asks. */
-int pyhoop_loop_check_open(LoopObject *self);
+static inline int pyhoop_loop_check_open(LoopObject *self) {
+    if (!self->is_closed && !hoop_watches_are_inherited(&self->core.watches))
+        return 0;
+    return pyhoop_loop_raise_not_open(self);
+}
 
 /* True when called by the thread that runs the loop. */
 static inline bool pyhoop_loop_is_here(const LoopObject *self) {
