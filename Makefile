@@ -39,14 +39,14 @@ lint: build $(LINT_READY) ## format, types, stubs, and compiler warnings as erro
 	for version in 3.11 3.12 3.13 3.14; do $(BIN)/mypy --python-version $$version || exit 1; done
 	$(BIN)/stubtest hoop --mypy-config-file pyproject.toml \
 	    --allowlist tests/typing/stubtest.allowlist --ignore-unused-allowlist
-	$(TOOLS) meson setup build/lint-$(TAG) -Dwerror=true
+	$(TOOLS) meson setup build/lint-$(TAG) -Dwerror=true -Db_lto=false
 	$(TOOLS) ninja -C build/lint-$(TAG) all meson-test-prereq
 
 asan: ## the tests once more under AddressSanitizer and UndefinedBehaviorSanitizer
 	bash tests/asan.sh $(PYTHON) $(PYTEST_ARGS)
 
 clean: ## remove what the targets made
-	rm -rf build .venv .venv-asan benchmarks/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build .venv .venv-* benchmarks/_build .mypy_cache .pytest_cache .ruff_cache
 
 # The extension module is rebuilt at import too, but there a compiler error would be hidden.
 build: $(HOOP_READY)

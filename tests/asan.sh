@@ -21,7 +21,7 @@ export PATH="$venv/bin:$PATH"
 pip install 'meson-python>=0.17' 'meson>=1.4' ninja -r tests/requirements.txt
 # Not editable: a rebuild at import would run the compiler under the preloaded sanitizers.
 pip install --no-build-isolation --no-deps --force-reinstall . "-Cbuild-dir=build/asan-$tag" \
-    -Csetup-args=-Dbuildtype=debugoptimized \
+    -Csetup-args=-Dbuildtype=debugoptimized -Csetup-args=-Db_lto=false \
     -Csetup-args=-Db_sanitize=address,undefined -Csetup-args=-Db_lundef=false
 
 export HOOP_SANITIZE=address,undefined

@@ -15,7 +15,7 @@
 struct hoop_clock {
     int64_t (*now_ns)(const struct hoop_clock *clock);
     uint64_t (*ticks)(const struct hoop_clock *clock);
-    uint64_t poll_ticks; /* ticks a busy loop may run between two polls: 8 to 32 us */
+    uint64_t poll_ticks; /* ticks a busy loop may run between two polls: 6 to 25 us */
 };
 
 /* The machine's clock. */

@@ -11,7 +11,7 @@
  * Errors: -errno; nothing has changed then.
  * Order: within an iteration as hoop_loop_iterate reads. Ready items run in
  *   the order they were given; those given while it runs wait for the next one.
- * Cost: with work queued the poller is asked at most every 8 to 32 us
+ * Cost: with work queued the poller is asked at most every 6 to 25 us
  *   (clock.h), always after it found something and always before blocking.
  */
 #ifndef HOOP_CORE_LOOP_H

@@ -184,6 +184,28 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             self._internal_fds -= 1  # counted by our own _make_self_pipe already
         super().add_signal_handler(sig, callback, *args)
 
+    async def _create_connection_transport(
+        self,
+        sock: Any,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """Close the socket if the factory raises: asyncio leaves that to the collector."""
+
+        def make_protocol() -> asyncio.BaseProtocol:
+            try:
+                return protocol_factory()
+            except BaseException:
+                sock.close()
+                raise
+
+        pair: tuple[asyncio.Transport, asyncio.BaseProtocol]
+        pair = await super()._create_connection_transport(  # type: ignore[misc]
+            sock, make_protocol, *args, **kwargs
+        )
+        return pair
+
     # Where asyncio's own code makes its socket transport by name, or reaches into it.
 
     def _make_ssl_transport(

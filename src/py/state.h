@@ -94,7 +94,7 @@
     X(cold_report_slow_handle, "hoop._cold", "report_slow_handle")                                 \
     X(cold_warn_send_raised, "hoop._cold", "warn_send_raised")
 
-enum { PYHOOP_MAX_FREE_HANDLES = 2048 };
+enum { PYHOOP_MAX_FREE_HANDLES = 8192 };
 
 struct pyhoop_state {
     PyTypeObject *loop_type;

@@ -38,16 +38,23 @@ TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
     return watch == NULL ? NULL : pyhoop_transport_of_watch(watch);
 }
 
-/* The descriptor's number was reused behind the transport's back: it gets no more events. */
-void pyhoop_transport_forget_fd(LoopObject *loop, int fd) {
-    TransportObject *self = pyhoop_transport_of_fd(loop, fd);
-    if (self == NULL)
-        return;
-    hoop_watches_stop(&loop->core.watches, &self->watch);
+/* No more events; gives up the loop's reference, so the caller has one. */
+static void stop_watching(TransportObject *self) {
+    hoop_watches_stop(&self->loop->core.watches, &self->watch);
     if (self->flags & PYHOOP_TRANSPORT_HELD) {
         self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_HELD;
         Py_DECREF(self);
     }
+}
+
+/* The descriptor's number was reused behind the transport's back. */
+void pyhoop_transport_forget_fd(LoopObject *loop, int fd) {
+    TransportObject *self = pyhoop_transport_of_fd(loop, fd);
+    if (self == NULL)
+        return;
+    Py_INCREF(self);
+    stop_watching(self);
+    Py_DECREF(self);
 }
 
 struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self) {
@@ -107,11 +114,13 @@ PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObjec
     return result;
 }
 
-/* What connection_made or connection_lost raised: asyncio calls both by handles,
- * whose errors are reported. 0, or -1 to leave the loop. */
-static int report_callback_error(TransportObject *self, const char *message) {
+int pyhoop_transport_report(TransportObject *self, const char *message) {
     if (pyhoop_error_leaves_loop())
         return -1;
+    if (self->loop == NULL) { /* a nested loop has finished the connection meanwhile */
+        PyErr_WriteUnraisable((PyObject *)self);
+        return 0;
+    }
     return pyhoop_loop_report(self->loop, message, "transport", (PyObject *)self, "protocol",
                               self->protocol);
 }
@@ -203,11 +212,15 @@ static int wake_waiter(TransportObject *self) {
 /* The second half, a round after the waiter was woken: who made the connection
  * runs before its data comes. */
 static int start_reading(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_LOST)
+        return 0;
     self->flags |= PYHOOP_TRANSPORT_STARTED;
     return pyhoop_transport_update(self);
 }
 
 static int queue_start(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_LOST)
+        return 0;
     Py_INCREF(self);
     if (hoop_loop_give(&self->loop->core, &self->start_item) == 0)
         return 0;
@@ -222,7 +235,7 @@ static int start(TransportObject *self) {
         pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
     int rc = 0;
     if (result == NULL)
-        rc = report_callback_error(self, "Exception in callback protocol.connection_made()");
+        rc = pyhoop_transport_report(self, "Exception in callback protocol.connection_made()");
     Py_XDECREF(result);
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
     bool has_waiter = self->rare != NULL && self->rare->waiter != NULL;
@@ -237,9 +250,7 @@ static int start(TransportObject *self) {
 
 static int start_item_run(struct hoop_item *item) {
     TransportObject *self = pyhoop_transport_of_item(item);
-    int rc = self->flags & PYHOOP_TRANSPORT_LOST   ? 0
-             : self->flags & PYHOOP_TRANSPORT_MADE ? start_reading(self)
-                                                   : start(self);
+    int rc = self->flags & PYHOOP_TRANSPORT_MADE ? start_reading(self) : start(self);
     Py_DECREF(self);
     return rc;
 }
@@ -572,11 +583,7 @@ static void finish(TransportObject *self) {
     self->flags |= PYHOOP_TRANSPORT_LOST;
     if (Py_REFCNT(self) > 1 && self->fd >= 0 && remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
-    if (self->flags & PYHOOP_TRANSPORT_HELD) {
-        self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_HELD;
-        Py_DECREF(self); /* the item still has a reference */
-    }
-    hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    stop_watching(self); /* the item still has a reference */
     close_descriptor(self, state);
     pyhoop_outqueue_clear(&self->out);
     fail_empty_waiter(self, state);
@@ -595,7 +602,7 @@ static int lose_connection(TransportObject *self) {
     Py_XDECREF(exception);
     int rc = 0;
     if (result == NULL)
-        rc = report_callback_error(self, "Exception in callback protocol.connection_lost()");
+        rc = pyhoop_transport_report(self, "Exception in callback protocol.connection_lost()");
     Py_XDECREF(result);
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
     finish(self);
@@ -760,8 +767,8 @@ static PyObject *transport_can_write_eof(PyObject *op, PyObject *unused) {
 static PyObject *transport_lend_descriptor(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
-    if (self->loop != NULL && self->watch.fd >= 0)
-        pyhoop_transport_forget_fd(self->loop, self->fd);
+    if (self->watch.fd >= 0)
+        stop_watching(self);
     Py_RETURN_NONE;
 }
 
@@ -855,8 +862,8 @@ static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
 
 static int transport_clear(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
-    if (self->loop != NULL && self->watch.fd >= 0 && !self->loop->is_closed)
-        hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    if (self->watch.fd >= 0)
+        stop_watching(self);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->protocol);
@@ -881,8 +888,8 @@ static void transport_finalize(PyObject *op) {
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    if (self->loop != NULL && self->watch.fd >= 0)
-        hoop_watches_stop(&self->loop->core.watches, &self->watch);
+    if (self->watch.fd >= 0)
+        stop_watching(self);
     close_descriptor(self, state);
     detach_from_server(self, state);
     if (exception != NULL)

@@ -117,6 +117,10 @@ int pyhoop_transport_update(TransportObject *self);
 /* Calls a protocol method in the transport's context; `argument` may be NULL. */
 PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObject *argument);
 
+/* Tells the exception handler of the current exception, with transport and
+ * protocol. 0, or -1 with an exception to leave the loop. */
+int pyhoop_transport_report(TransportObject *self, const char *message);
+
 /* Reports the current exception as asyncio's _fatal_error and closes the
  * transport. 0, or -1 with an exception to leave the loop. */
 int pyhoop_transport_fatal(TransportObject *self, const char *message);

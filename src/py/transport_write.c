@@ -21,10 +21,7 @@ static int tell_protocol(TransportObject *self, PyObject *method, const char *me
         Py_DECREF(result);
         return 0;
     }
-    if (pyhoop_error_leaves_loop())
-        return -1;
-    return pyhoop_loop_report(self->loop, message, "transport", (PyObject *)self, "protocol",
-                              self->protocol);
+    return pyhoop_transport_report(self, message);
 }
 
 static int maybe_pause_protocol(TransportObject *self) {
