@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -523,8 +524,12 @@ threading.Thread(target=late).start()
 }
 
 
+ASYNCIO_FRAME = re.compile(r'  File "[^"]*/asyncio/[^"]*", line .*\n(?:    .*\n)*')
+
+
 def outcome(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
-    return done.returncode, done.stdout, done.stderr
+    """Exit status and output, without asyncio's own frames: hoop's are in C and not shown."""
+    return done.returncode, done.stdout, ASYNCIO_FRAME.sub("", done.stderr)
 
 
 class TestCommandLine:
