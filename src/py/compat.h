@@ -32,6 +32,14 @@ static inline void PyErr_SetRaisedException(PyObject *exception) {
 }
 #endif
 
+#if PY_VERSION_HEX < 0x030D0000
+/* 3.13 brought look-ups that return a reference of one's own. */
+static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result) {
+    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *result != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+#endif
+
 /* 3.14: call_soon_threadsafe returns a handle whose cancel waits for a running callback. */
 #if PY_VERSION_HEX >= 0x030E0000
 #define PYHOOP_HAS_THREADSAFE_HANDLE 1

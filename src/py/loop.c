@@ -127,7 +127,10 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         return NULL;
     self->state = state;
     self->is_closed = true; /* until the core is open */
-    if (open_core(self) < 0) {
+    self->loop_keyword = PyDict_New();
+    if (self->loop_keyword == NULL ||
+        PyDict_SetItem(self->loop_keyword, state->str_loop, (PyObject *)self) < 0 ||
+        open_core(self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -525,6 +528,7 @@ static int loop_traverse(PyObject *op, visitproc visit, void *arg) {
     LoopObject *self = (LoopObject *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->task_factory);
+    Py_VISIT(self->loop_keyword);
     if (self->is_closed)
         return 0;
     int rc = visit_queues(self, visit, arg);
@@ -532,8 +536,10 @@ static int loop_traverse(PyObject *op, visitproc visit, void *arg) {
 }
 
 static int loop_clear(PyObject *op) {
-    close_core((LoopObject *)op);
-    Py_CLEAR(((LoopObject *)op)->task_factory);
+    LoopObject *self = (LoopObject *)op;
+    close_core(self);
+    Py_CLEAR(self->task_factory);
+    Py_CLEAR(self->loop_keyword);
     return 0;
 }
 

@@ -29,6 +29,7 @@ typedef struct LoopObject {
     bool is_closed;
     bool overrides_time; /* a subclass or the instance replaces time or call_at */
     PyObject *task_factory;
+    PyObject *loop_keyword; /* {'loop': self}, what futures and tasks are made with */
     struct pyhoop_reader *readers;
     char *scratch;                   /* PYHOOP_SCRATCH_SIZE bytes, made at the first read */
     struct hoop_clock machine_clock; /* what time() reads; core.clock may be overridden */

@@ -318,15 +318,30 @@ PyObject *pyhoop_loop_add_callback_signalsafe(PyObject *op, PyObject *object) {
 
 /* ---- futures and tasks ---- */
 
+/* The class a module names now: tests and tools replace asyncio's. New reference. */
+static PyObject *named_class(PyObject *module, PyObject *name) {
+    PyObject *found;
+    int rc = PyDict_GetItemRef(PyModule_GetDict(module), name, &found);
+    return rc == 0 ? PyObject_GetAttr(module, name) : found;
+}
+
+/* class_(*args, loop=self), with the keyword dictionary made once. */
+static PyObject *make_with_loop(LoopObject *self, PyObject *class_, PyObject *args) {
+    if (self->loop_keyword == NULL) { /* the collector has been here */
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return NULL;
+    }
+    return PyObject_Call(class_, args, self->loop_keyword);
+}
+
 PyObject *pyhoop_loop_create_future(PyObject *op, PyObject *unused) {
     (void)unused;
-    struct pyhoop_state *state = ((LoopObject *)op)->state;
-    PyObject *future_class = PyObject_GetAttr(state->futures_module, state->str_Future);
+    LoopObject *self = (LoopObject *)op;
+    struct pyhoop_state *state = self->state;
+    PyObject *future_class = named_class(state->futures_module, state->str_Future);
     if (future_class == NULL)
         return NULL;
-    PyObject *args[] = {NULL, op};
-    PyObject *future = PyObject_Vectorcall(future_class, args + 1,
-                                           0 | PY_VECTORCALL_ARGUMENTS_OFFSET, state->kwnames_loop);
+    PyObject *future = make_with_loop(self, future_class, state->empty_tuple);
     Py_DECREF(future_class);
     return future;
 }
@@ -354,38 +369,40 @@ static PyObject *create_task_by_factory(LoopObject *self, PyObject *const *args,
     return result;
 }
 
-enum { MAX_TASK_KEYWORDS = 8 };
+/* Whether the keywords say no more than their absence: name=None, context=None. */
+static bool are_defaults(struct pyhoop_state *state, PyObject *const *values, PyObject *kwnames) {
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        if (values[i] != Py_None || (name != state->str_name && name != state->str_context))
+            return false;
+    }
+    return true;
+}
 
-/* Task(coro, loop=self, **keywords), with asyncio.tasks.Task as it is now. */
+static PyObject *make_task_with(LoopObject *self, PyObject *task_class, PyObject *args,
+                                PyObject *const *values, PyObject *kwnames) {
+    if (are_defaults(self->state, values, kwnames))
+        return make_with_loop(self, task_class, args);
+    PyObject *keywords = PyDict_Copy(self->loop_keyword);
+    for (Py_ssize_t i = 0; keywords != NULL && i < PyTuple_GET_SIZE(kwnames); i++) {
+        if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(kwnames, i), values[i]) < 0)
+            Py_CLEAR(keywords);
+    }
+    PyObject *task = keywords == NULL ? NULL : PyObject_Call(task_class, args, keywords);
+    Py_XDECREF(keywords);
+    return task;
+}
+
+/* Task(coro, loop=self, **keywords). */
 static PyObject *make_task(LoopObject *self, PyObject *coroutine, PyObject *const *values,
                            PyObject *kwnames) {
     struct pyhoop_state *state = self->state;
-    PyObject *task_class = PyObject_GetAttr(state->tasks_module, state->str_Task);
-    if (task_class == NULL)
-        return NULL;
-    PyObject *stack[3 + MAX_TASK_KEYWORDS] = {NULL, coroutine, (PyObject *)self};
-    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    PyObject *names = state->kwnames_loop;
-    PyObject *task = NULL;
-    if (count > MAX_TASK_KEYWORDS) {
-        PyErr_SetString(PyExc_TypeError, "create_task() got too many keyword arguments");
-        goto done;
-    }
-    if (count > 0) {
-        names = PyTuple_New(1 + count);
-        if (names == NULL)
-            goto done;
-        PyTuple_SET_ITEM(names, 0, Py_NewRef(state->str_loop));
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyTuple_SET_ITEM(names, 1 + i, Py_NewRef(PyTuple_GET_ITEM(kwnames, i)));
-        stack[3 + i] = values[i];
-    }
-    task = PyObject_Vectorcall(task_class, stack + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, names);
-    if (count > 0)
-        Py_DECREF(names);
-done:
-    Py_DECREF(task_class);
+    PyObject *task_class = named_class(state->tasks_module, state->str_Task);
+    PyObject *args = task_class == NULL ? NULL : PyTuple_Pack(1, coroutine);
+    PyObject *task = args == NULL ? NULL : make_task_with(self, task_class, args, values, kwnames);
+    Py_XDECREF(args);
+    Py_XDECREF(task_class);
     return task;
 }
 

@@ -53,6 +53,7 @@
     X(getsockname)                                                                                 \
     X(isfuture)                                                                                    \
     X(loop)                                                                                        \
+    X(name)                                                                                        \
     X(pause_writing)                                                                               \
     X(peername)                                                                                    \
     X(protocol)                                                                                    \

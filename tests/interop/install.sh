@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Installs what tests/interop needs besides Python packages: a redis server.
-# Does nothing when there is one; needs apt and the right to install otherwise.
+# Installs what tests/interop needs besides Python packages: a redis server (the tests start one
+# of their own). Does nothing when there is one; otherwise needs apt and the right to install.
 set -eu
 
 if command -v redis-server >/dev/null 2>&1; then
@@ -12,8 +12,7 @@ as_root=
 if [ "$(id -u)" -ne 0 ]; then
     as_root="sudo -n"
 fi
-export DEBIAN_FRONTEND=noninteractive
-# Packages mustn't start a service of their own: the tests start what they need.
-if ! { $as_root apt-get update -q && $as_root apt-get install -qy --no-install-recommends redis-server; }; then
+apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy"
+if ! { $apt update && $apt install --no-install-recommends redis-server; }; then
     echo "install.sh: redis-server can't be installed; its tests will be skipped" >&2
 fi
