@@ -482,8 +482,7 @@ async def test_executor_refuses_after_its_shutdown(loop):
         loop.run_in_executor(None, int)
 
 
-@pytest.mark.since((3, 12), "shutdown_default_executor(timeout)")
-@pytest.mark.stock_fails("3.12.1 waits for the threads all the same", before=(3, 12, 2))
+@pytest.mark.since((3, 12, 2), "a shutdown_default_executor(timeout) that does not wait on")
 def test_executor_shutdown_with_a_timeout(loop):
     release = threading.Event()
 
