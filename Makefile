@@ -19,6 +19,8 @@ BENCH_READY := $(VENV)/.bench
 
 .PHONY: help run test bench lint asan clean build
 .NOTPARALLEL:
+# Ninja would look for the job server of make -j, which recipes don't pass on.
+unexport MAKEFLAGS
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16

@@ -146,6 +146,12 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             f"closed={self.is_closed()} debug={self.get_debug()}>"
         )
 
+    def __del__(self) -> None:
+        if hasattr(self, "_default_executor"):
+            super().__del__()
+        else:  # __init__ refused its arguments: nothing to warn of
+            self._closed = True
+
     def close(self) -> None:
         """Close the loop and all it opened; nothing to do if it is closed. `loop.close`.
 

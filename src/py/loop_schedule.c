@@ -67,12 +67,27 @@ static int parse_call(struct pyhoop_state *state, struct call_arguments *call, c
     return 0;
 }
 
-/* The common case of asyncio's own calls: (callback, arg, context=context). */
+/* Whether the one keyword is `context`. _asyncio passes the same tuple at each
+ * call, with a string that is not interned: the tuple is remembered. */
+static bool is_only_context(struct pyhoop_state *state, PyObject *kwnames) {
+    if (kwnames == state->seen_kwnames)
+        return true;
+    if (PyTuple_GET_SIZE(kwnames) != 1)
+        return false;
+    PyObject *keyword = PyTuple_GET_ITEM(kwnames, 0);
+    if (keyword == state->str_context)
+        return true;
+    if (PyUnicode_Compare(keyword, state->str_context) != 0)
+        return false;
+    Py_XSETREF(state->seen_kwnames, Py_NewRef(kwnames));
+    return true;
+}
+
+/* The common case of asyncio's own calls: (callback, *args, context=context). */
 static inline int parse_call_soon(struct pyhoop_state *state, struct call_arguments *call,
                                   const char *function, PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *kwnames) {
-    if (nargs > 0 && (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
-                                          PyTuple_GET_ITEM(kwnames, 0) == state->str_context))) {
+    if (nargs > 0 && (kwnames == NULL || is_only_context(state, kwnames))) {
         call->callback = args[0];
         call->args = args + 1;
         call->arg_count = nargs - 1;

@@ -135,6 +135,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->empty_tuple);
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->kwnames_loop);
+    Py_VISIT(state->seen_kwnames);
 #define VISIT(field, module, attribute) Py_VISIT(state->field);
     PYHOOP_IMPORTS(VISIT)
 #undef VISIT
@@ -156,6 +157,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->empty_tuple);
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_loop);
+    Py_CLEAR(state->seen_kwnames);
 #define CLEAR(name) Py_CLEAR(state->str_##name);
     PYHOOP_NAMES(CLEAR)
 #undef CLEAR

@@ -110,6 +110,7 @@ struct pyhoop_state {
     PyObject *empty_tuple;
     PyObject *kwnames_context; /* ("context",) */
     PyObject *kwnames_loop;    /* ("loop",) */
+    PyObject *seen_kwnames;    /* the last ("context",) whose string was not interned */
 #define FIELD(name) PyObject *str_##name;
     PYHOOP_NAMES(FIELD)
 #undef FIELD
@@ -118,7 +119,7 @@ struct pyhoop_state {
 #undef FIELD
     void *free_handles; /* handle.c: spent handles to make new ones of */
     Py_ssize_t free_handle_count;
-    int server_attach_takes_transport; /* 3.12.? and later: Server._attach(transport) */
+    int server_attach_takes_transport; /* 3.13: Server._attach(transport); before: _attach() */
 };
 
 extern struct PyModuleDef pyhoop_module;

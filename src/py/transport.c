@@ -916,8 +916,9 @@ static void transport_dealloc(PyObject *op) {
 static PyMethodDef transport_methods[] = {
     {"write", pyhoop_transport_write, METH_O,
      PyDoc_STR("write($self, data, /)\n--\n\nSend bytes, after what was written before. "
-               "asyncio.WriteTransport.\n\nNever blocks. The writes of one callback leave together "
-               "at its end.")},
+               "asyncio.WriteTransport.\n\n"
+               "Does not wait: what the kernel does not take is kept. The first write of an\n"
+               "iteration goes out at once, the others leave together soon after.")},
     {"writelines", pyhoop_transport_writelines, METH_O,
      PyDoc_STR("writelines($self, list_of_data, /)\n--\n\nSend each bytes-like object of an "
                "iterable. asyncio.WriteTransport.")},

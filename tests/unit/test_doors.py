@@ -646,3 +646,19 @@ if __name__ == "__main__":
         assert done.returncode == 0
         assert done.stdout.split()[0] == "hoop"
         assert done.stdout.split()[1][0].isdigit()
+
+
+class TestLoop:
+    def test_a_refused_option_leaves_nothing_behind(self) -> None:
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            hoop.new_event_loop(colour="red")
+        assert os.listdir("/proc/self/fd") == before
+
+    def test_asyncios_attributes_need_no_dictionary(self) -> None:
+        """What asyncio's __init__ assigns are slots of hoop.Loop, for faster method look-ups."""
+        loop = hoop.new_event_loop()
+        try:
+            assert loop.__dict__ == {}
+        finally:
+            loop.close()
