@@ -130,7 +130,11 @@ static int64_t wait_limit_ns(const struct hoop_loop *loop, int64_t now_ns) {
         return 0;
     if (!hoop_timers_next(&loop->timers, &deadline_ns))
         return -1;
-    return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    if (deadline_ns <= now_ns)
+        return 0;
+    if (now_ns < 0 && deadline_ns > INT64_MAX + now_ns) /* a clock that counts from below zero */
+        return INT64_MAX;
+    return deadline_ns - now_ns;
 }
 
 static int block(struct hoop_loop *loop, struct hoop_poll_event *events, int64_t timeout_ns) {

@@ -27,9 +27,11 @@ static HandleObject *allocate(PyTypeObject *type, struct pyhoop_state *state) {
     return (HandleObject *)PyObject_Init((PyObject *)handle, type);
 }
 
+/* `state` NULL: the collector has taken the loop already. */
 static void release(HandleObject *handle, struct pyhoop_state *state) {
     PyTypeObject *type = Py_TYPE(handle);
-    if (PYHOOP_FREE_THREADED || state->free_handle_count >= PYHOOP_MAX_FREE_HANDLES) {
+    if (PYHOOP_FREE_THREADED || state == NULL ||
+        state->free_handle_count >= PYHOOP_MAX_FREE_HANDLES) {
         PyObject_GC_Del(handle);
     } else {
         handle->text = state->free_handles;
@@ -158,16 +160,22 @@ static int handle_clear(PyObject *self) {
     return 0;
 }
 
-static void handle_dealloc(PyObject *self) {
-    HandleObject *handle = (HandleObject *)self;
-    PyObject_GC_UnTrack(self);
+static void dispose(HandleObject *handle) {
     if (handle->weakrefs != NULL)
-        PyObject_ClearWeakRefs(self);
-    /* A handle that lost its loop to the collector asks its type instead. */
-    struct pyhoop_state *state =
-        handle->loop != NULL ? handle->loop->state : PyType_GetModuleState(Py_TYPE(self));
-    (void)handle_clear(self);
-    release(handle, state);
+        PyObject_ClearWeakRefs((PyObject *)handle);
+    LoopObject *loop = handle->loop; /* keeps the state that `release` needs */
+    handle->loop = NULL;
+    (void)handle_clear((PyObject *)handle);
+    release(handle, loop == NULL ? NULL : loop->state);
+    Py_XDECREF(loop);
+}
+
+/* A handle may be the argument of the next one: chains of them don't recurse. */
+static void handle_dealloc(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, handle_dealloc);
+    dispose((HandleObject *)self);
+    Py_TRASHCAN_END;
 }
 
 /* ---- running ---- */
@@ -409,24 +417,32 @@ static PyObject *handle_when(PyObject *self, PyObject *unused) {
 
 static PyObject *handle_repr(PyObject *self) {
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     return PyObject_CallOneArg(state->cold_describe_handle, self);
 }
 
 static PyObject *get_class(PyObject *self, void *unused) {
     (void)unused;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     return Py_NewRef(state->asyncio_handle);
 }
 
 static PyObject *get_timer_class(PyObject *self, void *unused) {
     (void)unused;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     return Py_NewRef(state->asyncio_timer_handle);
 }
 
 static PyObject *get_threadsafe_class(PyObject *self, void *unused) {
     (void)unused;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     return Py_NewRef(state->asyncio_threadsafe_handle);
 }
 
@@ -483,6 +499,8 @@ static PyObject *get_when(PyObject *self, void *unused) {
 /* asyncio's TimerHandle: ordered and hashed by time, equal when all is equal. */
 static PyObject *timer_richcompare(PyObject *self, PyObject *other, int operation) {
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     int is_timer = PyObject_IsInstance(other, state->asyncio_timer_handle);
     if (is_timer < 0)
         return NULL;

@@ -44,10 +44,13 @@ PyObject *pyhoop_listener_of_watch(struct hoop_watch *watch) {
 static int retry_run(struct hoop_item *item) {
     ListenerObject *self = HOOP_CONTAINER_OF(item, ListenerObject, retry.item);
     int rc = 0;
-    if (self->watch.fd >= 0 &&
-        hoop_watches_want(&self->loop->core.watches, &self->watch, HOOP_POLL_READ) < 0)
-        rc = pyhoop_loop_report(self->loop, "cannot listen again", "socket", self->socket, NULL,
+    if (self->watch.fd >= 0)
+        rc = hoop_watches_want(&self->loop->core.watches, &self->watch, HOOP_POLL_READ);
+    if (rc < 0) { /* the socket was closed without its server */
+        pyhoop_raise_errno(rc);
+        rc = pyhoop_loop_report(self->loop, "cannot listen any more", "socket", self->socket, NULL,
                                 NULL);
+    }
     Py_DECREF(self);
     return rc;
 }
@@ -58,6 +61,8 @@ static void retry_drop(struct hoop_item *item) {
 
 /* Stops asking for a while; the kernel keeps the connections in its queue. */
 static void back_off(ListenerObject *self) {
+    if (hoop_timer_is_armed(&self->retry)) /* a nested iteration has done so */
+        return;
     (void)hoop_watches_want(&self->loop->core.watches, &self->watch, 0);
     int64_t deadline_ns = hoop_loop_now_ns(&self->loop->core) + PYHOOP_ACCEPT_RETRY_NS;
     Py_INCREF(self);

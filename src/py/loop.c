@@ -79,7 +79,10 @@ static int64_t overridden_now_ns(const struct hoop_clock *clock) {
         PyErr_WriteUnraisable((PyObject *)self);
         return self->machine_clock.now_ns(&self->machine_clock);
     }
-    return (int64_t)(seconds * 1e9);
+    double ns = seconds * 1e9;
+    if (!(ns > -9.2e18 && ns < 9.2e18)) /* also NaN */
+        return self->machine_clock.now_ns(&self->machine_clock);
+    return (int64_t)ns;
 }
 
 static void override_time(LoopObject *self) {
@@ -127,10 +130,8 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         return NULL;
     self->state = state;
     self->is_closed = true; /* until the core is open */
-    self->loop_keyword = PyDict_New();
-    if (self->loop_keyword == NULL ||
-        PyDict_SetItem(self->loop_keyword, state->str_loop, (PyObject *)self) < 0 ||
-        open_core(self) < 0) {
+    self->module = Py_NewRef(PyType_GetModuleByDef(type, &pyhoop_module));
+    if (open_core(self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -168,6 +169,7 @@ static void close_core(LoopObject *self) {
     hoop_loop_close(&self->core);
     PyMem_RawFree(self->scratch);
     self->scratch = NULL;
+    Py_CLEAR(self->loop_keyword);
     if (exception != NULL)
         PyErr_SetRaisedException(exception);
 }
@@ -529,6 +531,7 @@ static int loop_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->task_factory);
     Py_VISIT(self->loop_keyword);
+    Py_VISIT(self->module);
     if (self->is_closed)
         return 0;
     int rc = visit_queues(self, visit, arg);
@@ -547,8 +550,10 @@ static void loop_dealloc(PyObject *op) {
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     (void)loop_clear(op);
+    PyObject *module = ((LoopObject *)op)->module;
     type->tp_free(op);
     Py_DECREF(type);
+    Py_XDECREF(module);
 }
 
 static PyType_Slot loop_slots[] = {

@@ -23,13 +23,15 @@ typedef struct LoopObject {
     PyObject_HEAD
     struct hoop_loop core;
     struct pyhoop_state *state;
+    PyObject *module;        /* keeps `state` until this loop and all its handles are gone */
     PyThreadState *released; /* while the GIL is let go around a wait */
     unsigned long thread_id; /* of the thread that runs it; 0: nobody */
     bool is_debug;
     bool is_closed;
     bool overrides_time; /* a subclass or the instance replaces time or call_at */
     PyObject *task_factory;
-    PyObject *loop_keyword; /* {'loop': self}, what futures and tasks are made with */
+    PyObject
+        *loop_keyword; /* {'loop': self} for futures and tasks; made when needed, gone at close */
     struct pyhoop_reader *readers;
     char *scratch;                   /* PYHOOP_SCRATCH_SIZE bytes, made at the first read */
     struct hoop_clock machine_clock; /* what time() reads; core.clock may be overridden */

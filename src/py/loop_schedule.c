@@ -340,13 +340,23 @@ static PyObject *named_class(PyObject *module, PyObject *name) {
     return rc == 0 ? PyObject_GetAttr(module, name) : found;
 }
 
-/* class_(*args, loop=self), with the keyword dictionary made once. */
-static PyObject *make_with_loop(LoopObject *self, PyObject *class_, PyObject *args) {
-    if (self->loop_keyword == NULL) { /* the collector has been here */
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-        return NULL;
+/* The keyword dictionary, made once, borrowed. */
+static PyObject *loop_keyword(LoopObject *self) {
+    if (self->loop_keyword == NULL) {
+        self->loop_keyword = PyDict_New();
+        if (self->loop_keyword != NULL &&
+            PyDict_SetItem(self->loop_keyword, self->state->str_loop, (PyObject *)self) < 0)
+            Py_CLEAR(self->loop_keyword);
     }
-    return PyObject_Call(class_, args, self->loop_keyword);
+    return self->loop_keyword;
+}
+
+/* class_(*args, loop=self) */
+static PyObject *make_with_loop(LoopObject *self, PyObject *class_, PyObject *args) {
+    PyObject *keywords = Py_XNewRef(loop_keyword(self));
+    PyObject *object = keywords == NULL ? NULL : PyObject_Call(class_, args, keywords);
+    Py_XDECREF(keywords);
+    return object;
 }
 
 PyObject *pyhoop_loop_create_future(PyObject *op, PyObject *unused) {
@@ -399,7 +409,7 @@ static PyObject *make_task_with(LoopObject *self, PyObject *task_class, PyObject
                                 PyObject *const *values, PyObject *kwnames) {
     if (are_defaults(self->state, values, kwnames))
         return make_with_loop(self, task_class, args);
-    PyObject *keywords = PyDict_Copy(self->loop_keyword);
+    PyObject *keywords = loop_keyword(self) == NULL ? NULL : PyDict_Copy(self->loop_keyword);
     for (Py_ssize_t i = 0; keywords != NULL && i < PyTuple_GET_SIZE(kwnames); i++) {
         if (PyDict_SetItem(keywords, PyTuple_GET_ITEM(kwnames, i), values[i]) < 0)
             Py_CLEAR(keywords);

@@ -197,7 +197,7 @@ static int wake_waiter(TransportObject *self) {
         return 0;
     self->rare->waiter = NULL;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *done = PyObject_CallMethodNoArgs(waiter, state->str_done);
+    PyObject *done = state == NULL ? NULL : PyObject_CallMethodNoArgs(waiter, state->str_done);
     int rc = done == NULL ? -1 : 0;
     if (done == Py_False) {
         PyObject *result = PyObject_CallMethodOneArg(waiter, state->str_set_result, Py_None);
@@ -221,6 +221,8 @@ static int start_reading(TransportObject *self) {
 static int queue_start(TransportObject *self) {
     if (self->flags & PYHOOP_TRANSPORT_LOST)
         return 0;
+    if (pyhoop_loop_check_open(self->loop) < 0)
+        return -1;
     Py_INCREF(self);
     if (hoop_loop_give(&self->loop->core, &self->start_item) == 0)
         return 0;
@@ -485,6 +487,8 @@ static PyObject *made_info(TransportObject *self, PyObject *name, struct pyhoop_
 
 static PyObject *get_info(TransportObject *self, PyObject *name, PyObject *missing) {
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
+    if (state == NULL)
+        return NULL;
     if (self->extra != NULL && PyDict_Check(self->extra)) {
         PyObject *value = PyDict_GetItemWithError(self->extra, name);
         if (value != NULL || PyErr_Occurred())
@@ -529,6 +533,8 @@ static PyObject *get_extra(PyObject *op, void *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    if (state == NULL)
+        return NULL;
     PyObject *names[] = {state->str_socket, state->str_sockname, state->str_peername};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
         PyObject *value = get_info(self, names[i], Py_None);
@@ -743,7 +749,8 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
 }
 
 static PyObject *transport_set_protocol(PyObject *op, PyObject *protocol) {
-    if (set_protocol((TransportObject *)op, protocol, PyType_GetModuleState(Py_TYPE(op))) < 0)
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    if (state == NULL || set_protocol((TransportObject *)op, protocol, state) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -788,6 +795,8 @@ static PyObject *transport_take_descriptor_back(PyObject *op, PyObject *unused) 
 
 static PyObject *transport_repr(PyObject *op) {
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    if (state == NULL)
+        return NULL;
     return PyObject_CallOneArg(state->cold_describe_transport, op);
 }
 
@@ -796,7 +805,8 @@ static PyObject *get_sock(PyObject *op, void *unused) {
     TransportObject *self = (TransportObject *)op;
     if (self->flags & PYHOOP_TRANSPORT_LOST)
         Py_RETURN_NONE;
-    PyObject *socket = socket_of(self, PyType_GetModuleState(Py_TYPE(op)));
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    PyObject *socket = state == NULL ? NULL : socket_of(self, state);
     return socket == NULL && PyErr_Occurred() ? NULL : or_none(socket);
 }
 
@@ -887,11 +897,18 @@ static void transport_finalize(PyObject *op) {
     PyObject *exception = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);
-    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
     if (self->watch.fd >= 0)
         stop_watching(self);
-    close_descriptor(self, state);
-    detach_from_server(self, state);
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
+    if (state != NULL) {
+        close_descriptor(self, state);
+        detach_from_server(self, state);
+    } else { /* the interpreter is taking the module apart */
+        PyErr_Clear();
+        if (self->socket == NULL)
+            (void)hoop_sys_close(self->fd);
+        self->fd = -1;
+    }
     if (exception != NULL)
         PyErr_SetRaisedException(exception);
 }

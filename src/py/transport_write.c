@@ -216,7 +216,7 @@ static int write_after_loss(TransportObject *self) {
     if (self->conn_lost++ < LOG_THRESHOLD_AFTER_LOSS)
         return 0;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *result = PyObject_CallNoArgs(state->cold_warn_send_raised);
+    PyObject *result = state == NULL ? NULL : PyObject_CallNoArgs(state->cold_warn_send_raised);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
