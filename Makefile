@@ -49,6 +49,7 @@ asan: ## the tests once more under AddressSanitizer and UndefinedBehaviorSanitiz
 
 clean: ## remove what the targets made
 	rm -rf build .venv .venv-* benchmarks/_build .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -r {} +
 
 # The extension module is rebuilt at import too, but there a compiler error would be hidden.
 build: $(HOOP_READY)

@@ -39,6 +39,12 @@ PyObject *pyhoop_listener_of_watch(struct hoop_watch *watch) {
     return watch->on_events == on_events ? (PyObject *)listener_of(watch) : NULL;
 }
 
+PyObject *pyhoop_listener_of_item(struct hoop_item *item) {
+    return item->type == &retry_type
+               ? (PyObject *)HOOP_CONTAINER_OF(item, ListenerObject, retry.item)
+               : NULL;
+}
+
 /* ---- errors ---- */
 
 static int retry_run(struct hoop_item *item) {
@@ -170,6 +176,8 @@ static int serve_tls(ListenerObject *self, int fd, const struct sockaddr *peer,
         result = PyObject_CallFunction(self->loop->state->cold_accept_connection, "OOOiOOO",
                                        self->loop, self->factory, self->socket, fd, address,
                                        self->ssl_arguments, self->context);
+    else
+        (void)hoop_sys_close(fd);
     Py_XDECREF(address);
     if (result == NULL)
         return report_connection_error(self, NULL);

@@ -23,6 +23,17 @@ int pyhoop_loop_raise_not_open(LoopObject *self) {
     return -1;
 }
 
+PyObject *pyhoop_one_argument(const char *function, const char *name, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames) {
+    if (nargs == 1 && kwnames == NULL)
+        return args[0];
+    if (nargs == 0 && kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 &&
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), name) == 0)
+        return args[0];
+    PyErr_Format(PyExc_TypeError, "%s() takes one argument: '%s'", function, name);
+    return NULL;
+}
+
 /* glibc maps each block over 128 KiB anew and gives it back when it is freed, page
  * faults included, until a mapped block was freed once: then it keeps blocks of that
  * size. Messages are such blocks. */
@@ -428,20 +439,20 @@ static PyMethodDef loop_methods[] = {
     {"add_writer", FASTCALL(pyhoop_loop_add_writer),
      PyDoc_STR("add_writer($self, fd, callback, *args)\n--\n\nCall back whenever fd is writable. "
                "asyncio.loop.add_writer.")},
-    {"remove_reader", pyhoop_loop_remove_reader, METH_O,
-     PyDoc_STR("remove_reader($self, fd, /)\n--\n\nUndo add_reader(); whether there was one. "
+    {"remove_reader", FASTCALL(pyhoop_loop_remove_reader),
+     PyDoc_STR("remove_reader($self, fd)\n--\n\nUndo add_reader(); whether there was one. "
                "asyncio.loop.remove_reader.")},
-    {"remove_writer", pyhoop_loop_remove_writer, METH_O,
-     PyDoc_STR("remove_writer($self, fd, /)\n--\n\nUndo add_writer(); whether there was one. "
+    {"remove_writer", FASTCALL(pyhoop_loop_remove_writer),
+     PyDoc_STR("remove_writer($self, fd)\n--\n\nUndo add_writer(); whether there was one. "
                "asyncio.loop.remove_writer.")},
     {"_add_reader", FASTCALL(pyhoop_loop_add_reader_private),
      PyDoc_STR("_add_reader($self, fd, callback, *args, context=None)\n--\n\n")},
     {"_add_writer", FASTCALL(pyhoop_loop_add_writer_private),
      PyDoc_STR("_add_writer($self, fd, callback, *args, context=None)\n--\n\n")},
     {"_remove_reader", pyhoop_loop_remove_reader_private, METH_O,
-     PyDoc_STR("_remove_reader($self, fd, /)\n--\n\n")},
+     PyDoc_STR("_remove_reader($self, fd)\n--\n\n")},
     {"_remove_writer", pyhoop_loop_remove_writer_private, METH_O,
-     PyDoc_STR("_remove_writer($self, fd, /)\n--\n\n")},
+     PyDoc_STR("_remove_writer($self, fd)\n--\n\n")},
     {"_ensure_fd_no_transport", pyhoop_loop_ensure_fd_no_transport, METH_O,
      PyDoc_STR("_ensure_fd_no_transport($self, fd, /)\n--\n\n")},
     {"_polled_events", pyhoop_loop_polled_events, METH_O,
@@ -493,8 +504,8 @@ static int visit_item(struct hoop_item *item, visitproc visit, void *arg) {
         Py_VISIT(pyhoop_handle_of_item(item));
         return 0;
     }
-    TransportObject *transport = pyhoop_transport_of_item(item);
-    Py_VISIT(transport);
+    Py_VISIT(pyhoop_transport_of_item(item));
+    Py_VISIT(pyhoop_listener_of_item(item));
     return 0;
 }
 

@@ -57,6 +57,10 @@ static inline bool pyhoop_loop_is_here(const LoopObject *self) {
 
 char *pyhoop_loop_scratch(LoopObject *self);
 
+/* The only argument of a method, positional or by name, borrowed; NULL and TypeError. */
+PyObject *pyhoop_one_argument(const char *function, const char *name, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames);
+
 /* Calls loop.call_exception_handler with message, the current exception (which
  * is cleared), and up to two more (name, object) pairs. -1 if that raised. */
 int pyhoop_loop_report(LoopObject *self, const char *message, const char *name1, PyObject *value1,

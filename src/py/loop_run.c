@@ -259,23 +259,12 @@ static int run_with_callback(PyObject *op, PyObject *future, int is_new) {
     return rc;
 }
 
-/* The one argument, positional or `future=`, borrowed. */
-static PyObject *future_argument(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
-    Py_ssize_t keyword_count = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    if (nargs + keyword_count == 1 &&
-        (nargs == 1 ||
-         PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "future") == 0))
-        return args[0];
-    PyErr_SetString(PyExc_TypeError, "run_until_complete() takes one argument: 'future'");
-    return NULL;
-}
-
 PyObject *pyhoop_loop_run_until_complete(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                                          PyObject *kwnames) {
     LoopObject *self = (LoopObject *)op;
     struct pyhoop_state *state = self->state;
     int is_new = 0;
-    PyObject *awaitable = future_argument(args, nargs, kwnames);
+    PyObject *awaitable = pyhoop_one_argument("run_until_complete", "future", args, nargs, kwnames);
     if (awaitable == NULL || check_can_run(self) < 0)
         return NULL;
     PyObject *future = ensure_future(op, awaitable, &is_new);

@@ -294,26 +294,27 @@ PyObject *pyhoop_loop_call_later(PyObject *op, PyObject *const *args, Py_ssize_t
 
 /* ---- handles made by others: asyncio's own, and tools' ---- */
 
-/* A handle of ours as it is; any other behind one of ours that calls its _run. */
-static HandleObject *adopt(LoopObject *self, PyObject *object) {
+/* A handle of ours that calls `handle._run()`, which enters its own context. */
+static HandleObject *wrap(LoopObject *self, PyObject *handle) {
+    HandleObject *wrapper = pyhoop_handle_new(self->state->handle_type, self,
+                                              self->state->cold_run_foreign, &handle, 1, NULL);
+    if (wrapper != NULL)
+        Py_CLEAR(wrapper->context);
+    return wrapper;
+}
+
+static bool is_ours(struct pyhoop_state *state, PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
-    struct pyhoop_state *state = self->state;
-    if (type == state->handle_type || type == state->timer_handle_type ||
-        type == state->threadsafe_handle_type) {
-        return (HandleObject *)Py_NewRef(object);
-    }
-    HandleObject *handle =
-        pyhoop_handle_new(state->handle_type, self, state->cold_run_foreign, &object, 1, NULL);
-    if (handle != NULL)
-        Py_CLEAR(handle->context); /* it enters its own */
-    return handle;
+    return type == state->handle_type || type == state->timer_handle_type ||
+           type == state->threadsafe_handle_type;
 }
 
 PyObject *pyhoop_loop_add_callback(PyObject *op, PyObject *object) {
     LoopObject *self = (LoopObject *)op;
     if (pyhoop_loop_check_open(self) < 0)
         return NULL;
-    HandleObject *handle = adopt(self, object);
+    HandleObject *handle =
+        is_ours(self->state, object) ? (HandleObject *)Py_NewRef(object) : wrap(self, object);
     PyObject *queued = handle == NULL ? NULL : queue(self, handle);
     if (queued == NULL)
         return NULL;
@@ -323,7 +324,7 @@ PyObject *pyhoop_loop_add_callback(PyObject *op, PyObject *object) {
 
 PyObject *pyhoop_loop_add_callback_signalsafe(PyObject *op, PyObject *object) {
     LoopObject *self = (LoopObject *)op;
-    HandleObject *handle = adopt(self, object);
+    HandleObject *handle = wrap(self, object); /* the inbox links each item once */
     PyObject *pushed = handle == NULL ? NULL : push(self, handle);
     if (pushed == NULL)
         return NULL;

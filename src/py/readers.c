@@ -258,12 +258,16 @@ static PyObject *remove_from(PyObject *op, enum direction direction, bool checks
     return PyBool_FromLong(remove_direction(self, fd, direction));
 }
 
-PyObject *pyhoop_loop_remove_reader(PyObject *self, PyObject *file) {
-    return remove_from(self, READER, true, file);
+PyObject *pyhoop_loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames) {
+    PyObject *file = pyhoop_one_argument("remove_reader", "fd", args, nargs, kwnames);
+    return file == NULL ? NULL : remove_from(self, READER, true, file);
 }
 
-PyObject *pyhoop_loop_remove_writer(PyObject *self, PyObject *file) {
-    return remove_from(self, WRITER, true, file);
+PyObject *pyhoop_loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames) {
+    PyObject *file = pyhoop_one_argument("remove_writer", "fd", args, nargs, kwnames);
+    return file == NULL ? NULL : remove_from(self, WRITER, true, file);
 }
 
 PyObject *pyhoop_loop_remove_reader_private(PyObject *self, PyObject *file) {

@@ -21,8 +21,10 @@ PyObject *pyhoop_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize
                                  PyObject *kwnames);
 PyObject *pyhoop_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames);
-PyObject *pyhoop_loop_remove_reader(PyObject *self, PyObject *file);
-PyObject *pyhoop_loop_remove_writer(PyObject *self, PyObject *file);
+PyObject *pyhoop_loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames);
+PyObject *pyhoop_loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                    PyObject *kwnames);
 
 /* The same without asking whether a transport has the descriptor, for asyncio's own code. */
 PyObject *pyhoop_loop_add_reader_private(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

@@ -232,6 +232,8 @@ static int queue_start(TransportObject *self) {
 }
 
 static int start(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_LOST)
+        return 0;
     self->flags |= PYHOOP_TRANSPORT_MADE;
     PyObject *result =
         pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
@@ -748,7 +750,11 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_set_protocol(PyObject *op, PyObject *protocol) {
+static PyObject *transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                                        PyObject *kwnames) {
+    PyObject *protocol = pyhoop_one_argument("set_protocol", "protocol", args, nargs, kwnames);
+    if (protocol == NULL)
+        return NULL;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
     if (state == NULL || set_protocol((TransportObject *)op, protocol, state) < 0)
         return NULL;
@@ -931,13 +937,13 @@ static void transport_dealloc(PyObject *op) {
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef transport_methods[] = {
-    {"write", pyhoop_transport_write, METH_O,
-     PyDoc_STR("write($self, data, /)\n--\n\nSend bytes, after what was written before. "
+    {"write", KEYWORDS(pyhoop_transport_write), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("write($self, data)\n--\n\nSend bytes, after what was written before. "
                "asyncio.WriteTransport.\n\n"
                "Does not wait: what the kernel does not take is kept. The first write of an\n"
                "iteration goes out at once, the others leave together soon after.")},
-    {"writelines", pyhoop_transport_writelines, METH_O,
-     PyDoc_STR("writelines($self, list_of_data, /)\n--\n\nSend each bytes-like object of an "
+    {"writelines", KEYWORDS(pyhoop_transport_writelines), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("writelines($self, list_of_data)\n--\n\nSend each bytes-like object of an "
                "iterable. asyncio.WriteTransport.")},
     {"write_eof", pyhoop_transport_write_eof, METH_NOARGS,
      PyDoc_STR("write_eof($self)\n--\n\nClose the sending half once all is sent. "
@@ -969,9 +975,9 @@ static PyMethodDef transport_methods[] = {
          "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
     {"is_closing", transport_is_closing, METH_NOARGS,
      PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", transport_set_protocol, METH_O,
+    {"set_protocol", KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
-         "set_protocol($self, protocol, /)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
+         "set_protocol($self, protocol)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
     {"get_protocol", transport_get_protocol, METH_NOARGS,
      PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
                "asyncio.BaseTransport.")},

@@ -139,8 +139,10 @@ struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self);
 int pyhoop_transport_read(TransportObject *self);
 
 /* transport_write.c */
-PyObject *pyhoop_transport_write(PyObject *self, PyObject *data);
-PyObject *pyhoop_transport_writelines(PyObject *self, PyObject *list);
+PyObject *pyhoop_transport_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames);
+PyObject *pyhoop_transport_writelines(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames);
 PyObject *pyhoop_transport_write_eof(PyObject *self, PyObject *unused);
 PyObject *pyhoop_transport_get_write_buffer_size(PyObject *self, PyObject *unused);
 PyObject *pyhoop_transport_get_write_buffer_limits(PyObject *self, PyObject *unused);

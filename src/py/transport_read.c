@@ -116,6 +116,8 @@ static int read_buffered_once(TransportObject *self, Py_ssize_t *received, bool 
     ssize_t size = hoop_sys_recv(self->fd, buffer.buf, (size_t)buffer.len);
     *was_filled = size == buffer.len;
     PyBuffer_Release(&buffer);
+    if (self->loop == NULL) /* releasing the buffer ran code that finished the connection */
+        return 0;
     if (size == 0)
         return end_of_file(self);
     if (size < 0)

@@ -248,9 +248,11 @@ static int dispatch_write(TransportObject *self) {
     return 0;
 }
 
-PyObject *pyhoop_transport_write(PyObject *op, PyObject *data) {
+PyObject *pyhoop_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames) {
     TransportObject *self = (TransportObject *)op;
-    PyObject *bytes = as_bytes(data);
+    PyObject *data = pyhoop_one_argument("write", "data", args, nargs, kwnames);
+    PyObject *bytes = data == NULL ? NULL : as_bytes(data);
     if (bytes == NULL)
         return NULL;
     if (check_can_write(self, "write", "write") < 0)
@@ -299,8 +301,12 @@ static PyObject *as_bytes_list(PyObject *iterable) {
     return result;
 }
 
-PyObject *pyhoop_transport_writelines(PyObject *op, PyObject *iterable) {
+PyObject *pyhoop_transport_writelines(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames) {
     TransportObject *self = (TransportObject *)op;
+    PyObject *iterable = pyhoop_one_argument("writelines", "list_of_data", args, nargs, kwnames);
+    if (iterable == NULL)
+        return NULL;
     if (check_can_write(self, "writelines", "writelines") < 0)
         return NULL;
     PyObject *list = as_bytes_list(iterable);
