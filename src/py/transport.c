@@ -11,13 +11,10 @@
 
 enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
 
-static int start_item_run(struct hoop_item *item);
-static void start_item_drop(struct hoop_item *item);
-static int lost_item_run(struct hoop_item *item);
-static void lost_item_drop(struct hoop_item *item);
+static int item_run(struct hoop_item *item);
+static void item_drop(struct hoop_item *item);
 
-static const struct hoop_item_type start_item_type = {start_item_run, start_item_drop};
-static const struct hoop_item_type lost_item_type = {lost_item_run, lost_item_drop};
+static const struct hoop_item_type item_type = {item_run, item_drop};
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
 
@@ -26,11 +23,7 @@ TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watch) {
 }
 
 TransportObject *pyhoop_transport_of_item(struct hoop_item *item) {
-    if (item->type == &start_item_type)
-        return HOOP_CONTAINER_OF(item, TransportObject, start_item);
-    if (item->type == &lost_item_type)
-        return HOOP_CONTAINER_OF(item, TransportObject, lost_item);
-    return NULL;
+    return item->type == &item_type ? HOOP_CONTAINER_OF(item, TransportObject, item) : NULL;
 }
 
 TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
@@ -218,17 +211,20 @@ static int start_reading(TransportObject *self) {
     return pyhoop_transport_update(self);
 }
 
-static int queue_start(TransportObject *self) {
-    if (self->flags & PYHOOP_TRANSPORT_LOST)
+/* Has `step` called in the next round, once however often it is asked for. */
+static int queue_step(TransportObject *self) {
+    if (self->flags & (PYHOOP_TRANSPORT_LOST | PYHOOP_TRANSPORT_QUEUED))
         return 0;
     if (pyhoop_loop_check_open(self->loop) < 0)
         return -1;
     Py_INCREF(self);
-    if (hoop_loop_give(&self->loop->core, &self->start_item) == 0)
-        return 0;
-    Py_DECREF(self);
-    PyErr_NoMemory();
-    return -1;
+    if (hoop_loop_give(&self->loop->core, &self->item) < 0) {
+        Py_DECREF(self);
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->flags |= PYHOOP_TRANSPORT_QUEUED;
+    return 0;
 }
 
 static int start(TransportObject *self) {
@@ -243,24 +239,13 @@ static int start(TransportObject *self) {
     Py_XDECREF(result);
     PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
     bool has_waiter = self->rare != NULL && self->rare->waiter != NULL;
-    if (wake_waiter(self) < 0 || (has_waiter ? queue_start(self) : start_reading(self)) < 0)
+    if (wake_waiter(self) < 0 || (has_waiter ? queue_step(self) : start_reading(self)) < 0)
         rc = -1;
     if (raised != NULL) {
         PyErr_Clear(); /* the first exception counts */
         PyErr_SetRaisedException(raised);
     }
     return rc;
-}
-
-static int start_item_run(struct hoop_item *item) {
-    TransportObject *self = pyhoop_transport_of_item(item);
-    int rc = self->flags & PYHOOP_TRANSPORT_MADE ? start_reading(self) : start(self);
-    Py_DECREF(self);
-    return rc;
-}
-
-static void start_item_drop(struct hoop_item *item) {
-    Py_DECREF(pyhoop_transport_of_item(item));
 }
 
 static int attach_to_server(TransportObject *self, PyObject *server) {
@@ -328,8 +313,7 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     self->fd = fd;
     self->socket = Py_XNewRef(socket);
-    self->start_item.type = &start_item_type;
-    self->lost_item.type = &lost_item_type;
+    self->item.type = &item_type;
     self->flush.run = pyhoop_transport_flush_item;
     self->high_water = HIGH_WATER;
     self->low_water = LOW_WATER;
@@ -356,7 +340,7 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     }
     if (server != NULL && attach_to_server(self, server) < 0)
         goto error;
-    if (queue_start(self) < 0)
+    if (queue_step(self) < 0)
         goto error;
     return self;
 
@@ -619,14 +603,32 @@ static int lose_connection(TransportObject *self) {
     return rc;
 }
 
-static int lost_item_run(struct hoop_item *item) {
+/* What the transport's item does: connection_made, then reading (a round later
+ * when somebody waits for the connection), in the end connection_lost. */
+static int step(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_LOST)
+        return 0;
+    if (!(self->flags & PYHOOP_TRANSPORT_MADE))
+        return start(self);
+    return self->flags & PYHOOP_TRANSPORT_LOSING ? lose_connection(self) : start_reading(self);
+}
+
+static int item_run(struct hoop_item *item) {
     TransportObject *self = pyhoop_transport_of_item(item);
-    int rc = lose_connection(self);
+    self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_QUEUED;
+    int rc = step(self);
+    if (self->flags & PYHOOP_TRANSPORT_LOSING) { /* it was lost while it waited to start */
+        PyObject *raised = rc < 0 ? PyErr_GetRaisedException() : NULL;
+        if (queue_step(self) < 0)
+            rc = -1;
+        if (raised != NULL)
+            PyErr_SetRaisedException(raised);
+    }
     Py_DECREF(self);
     return rc;
 }
 
-static void lost_item_drop(struct hoop_item *item) {
+static void item_drop(struct hoop_item *item) {
     Py_DECREF(pyhoop_transport_of_item(item));
 }
 
@@ -648,10 +650,11 @@ int pyhoop_transport_lose(TransportObject *self, PyObject *exception) {
         else
             PyErr_Clear(); /* MemoryError: connection_lost(None) then */
     }
-    Py_INCREF(self);
-    if (hoop_loop_give(&self->loop->core, &self->lost_item) == 0)
+    self->flags |= PYHOOP_TRANSPORT_LOSING;
+    if (queue_step(self) == 0)
         return 0;
-    return lost_item_run(&self->lost_item); /* no memory to queue it: now */
+    PyErr_Clear(); /* no memory to queue it: now */
+    return lose_connection(self);
 }
 
 int pyhoop_transport_force_close(TransportObject *self, PyObject *exception) {

@@ -46,6 +46,8 @@ enum pyhoop_transport_flag {
     PYHOOP_TRANSPORT_COALESCES = 2048,     /* writes several times an iteration */
     PYHOOP_TRANSPORT_WROTE_ONCE = 4096,    /* in iteration `written_in` */
     PYHOOP_TRANSPORT_MADE = 8192,          /* connection_made was called */
+    PYHOOP_TRANSPORT_QUEUED = 16384,       /* the item waits in the ready queue */
+    PYHOOP_TRANSPORT_LOSING = 32768,       /* connection_lost is to be called */
 };
 
 /* Seldom needed, so not part of each connection. */
@@ -69,8 +71,7 @@ typedef struct TransportObject {
     PyObject *socket; /* a socket.socket, when somebody asked or it came with one */
     struct pyhoop_transport_rare *rare;
     struct hoop_watch watch;
-    struct hoop_item start_item;
-    struct hoop_item lost_item;
+    struct hoop_item item; /* its next step: start, read, or connection_lost */
     struct hoop_flush flush;
     struct pyhoop_outqueue out;
     size_t high_water;
