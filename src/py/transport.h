@@ -3,8 +3,9 @@
  * transport: one connected stream socket, TCP or unix, and its protocol.
  *
  * Layer: py, over loop. asyncio: selector_events._SelectorSocketTransport.
- *   transport.c has the type and the life cycle, transport_read.c what comes
- *   in, transport_write.c what goes out and flow control.
+ *   transport.c has the type and the life cycle, transport_info.c what it knows
+ *   of its socket, transport_read.c what comes in, transport_write.c what goes out
+ *   and flow control.
  * Owns: the descriptor (through its socket object once somebody asked for one),
  *   protocol, context, what is still to be sent. The loop holds a reference to
  *   the transport while it wants events (flag HELD), a queued item another.
@@ -135,6 +136,15 @@ int pyhoop_transport_close(TransportObject *self);
 int pyhoop_transport_lose(TransportObject *self, PyObject *exception);
 
 struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self);
+
+/* transport_info.c */
+/* The socket.socket, borrowed: made at the first request, from when on it owns the
+ * descriptor. NULL without an exception once that is closed. */
+PyObject *pyhoop_transport_socket(TransportObject *self, struct pyhoop_state *state);
+PyObject *pyhoop_transport_get_extra_info(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *pyhoop_transport_get_extra(PyObject *self, void *unused);
+/* Asks what only an open descriptor can tell, for whoever still holds the transport. */
+int pyhoop_transport_remember_names(TransportObject *self);
 
 /* transport_read.c */
 int pyhoop_transport_read(TransportObject *self);
