@@ -741,6 +741,8 @@ static int transport_clear(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->watch.fd >= 0)
         stop_watching(self);
+    self->flags |= PYHOOP_TRANSPORT_CLOSING; /* for who still calls it: as after a loss */
+    self->conn_lost++;
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->protocol);
