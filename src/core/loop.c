@@ -5,13 +5,16 @@
 
 #include "core/assert.h"
 
-enum { EVENTS_PER_POLL = 256, RING_CAPACITY = 64 };
+enum { EVENTS_PER_POLL = 256, RING_CAPACITY = 64, CROWD = 4 };
 
 static int wake_watch_events(struct hoop_watch *watch, uint32_t events) {
     (void)watch;
     (void)events;
     return 0; /* edge-triggered: nothing to read, the iteration drains the inbox */
 }
+
+/* The loop stops it itself when it closes. */
+static const struct hoop_watch_type wake_watch_type = {.on_events = wake_watch_events};
 
 int hoop_loop_open(struct hoop_loop *loop, const struct hoop_poller *poller,
                    const struct hoop_clock *clock, const struct hoop_loop_hooks *hooks) {
@@ -20,7 +23,7 @@ int hoop_loop_open(struct hoop_loop *loop, const struct hoop_poller *poller,
     hoop_inbox_init(&loop->inbox);
     hoop_timers_init(&loop->timers);
     hoop_watches_init(&loop->watches, &loop->poller, hooks->fork_count);
-    hoop_watch_init(&loop->waker_watch, wake_watch_events);
+    hoop_watch_init(&loop->waker_watch, &wake_watch_type);
 
     int rc = hoop_ring_init(&loop->ready, RING_CAPACITY);
     if (rc < 0)
@@ -166,12 +169,13 @@ static int wait_for_events(struct hoop_loop *loop, struct hoop_poll_event *event
 }
 
 static int dispatch(struct hoop_loop *loop, const struct hoop_poll_event *events, int count) {
-    for (int i = 0; i < count; i++) {
-        int rc = hoop_watches_dispatch(&loop->watches, &events[i]);
-        if (rc < 0)
-            return rc;
+    int rc = 0;
+    for (int i = 0; i < count && rc == 0; i++) {
+        loop->is_crowded = count >= CROWD; /* a nested iteration may have changed it */
+        rc = hoop_watches_dispatch(&loop->watches, &events[i]);
     }
-    return 0;
+    loop->is_crowded = false;
+    return rc;
 }
 
 static void expire_timers(struct hoop_loop *loop, int64_t now_ns) {

@@ -58,6 +58,7 @@ struct hoop_loop {
     struct hoop_inbox inbox;
     uint64_t polled_ticks; /* when the poller was last asked */
     bool found_events;     /* it reported some then */
+    bool is_crowded;       /* events of several descriptors are being dispatched */
     bool is_stopping;      /* the iteration must not block */
     bool poll_every_round; /* as asyncio does; slower */
     struct hoop_flush *flush_first;

@@ -116,6 +116,12 @@ void hoop_watches_stop(struct hoop_watches *watches, struct hoop_watch *watch) {
     watch->wanted = 0;
 }
 
+void hoop_watches_forget(struct hoop_watches *watches, int fd) {
+    struct hoop_watch *watch = hoop_watches_find(watches, fd);
+    if (watch != NULL)
+        watch->type->forget(watch);
+}
+
 int hoop_watches_dispatch(struct hoop_watches *watches, const struct hoop_poll_event *event) {
     int fd = (int)(uint32_t)event->token;
     struct hoop_watch *watch = hoop_watches_find(watches, fd);
@@ -131,5 +137,5 @@ int hoop_watches_dispatch(struct hoop_watches *watches, const struct hoop_poll_e
         (void)arm(watches, watch, watch->wanted);
         return 0;
     }
-    return watch->on_events(watch, ready);
+    return watch->type->on_events(watch, ready);
 }

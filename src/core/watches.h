@@ -27,12 +27,17 @@
 
 struct hoop_watch;
 
-/* What is ready of what is wanted. 0, or a negative value to leave the loop at
- * once. The callee may stop and free any watch, its own included. */
-typedef int hoop_watch_callback(struct hoop_watch *watch, uint32_t events);
+struct hoop_watch_type {
+    /* What is ready of what is wanted. 0, or a negative value to leave the loop at
+     * once. The callee may stop and free any watch, its own included. */
+    int (*on_events)(struct hoop_watch *watch, uint32_t events);
+    /* The descriptor is somebody else's now, or the loop is being closed: stops the watch
+     * and lets go of what hangs on it. */
+    void (*forget)(struct hoop_watch *watch);
+};
 
 struct hoop_watch {
-    hoop_watch_callback *on_events;
+    const struct hoop_watch_type *type;
     int fd; /* -1 when not started */
     uint16_t wanted;
     uint16_t armed;
@@ -59,8 +64,8 @@ void hoop_watches_init(struct hoop_watches *watches, struct hoop_poller *poller,
                        const unsigned long *fork_count);
 void hoop_watches_fini(struct hoop_watches *watches);
 
-static inline void hoop_watch_init(struct hoop_watch *watch, hoop_watch_callback *on_events) {
-    *watch = (struct hoop_watch){.on_events = on_events, .fd = -1};
+static inline void hoop_watch_init(struct hoop_watch *watch, const struct hoop_watch_type *type) {
+    *watch = (struct hoop_watch){.type = type, .fd = -1};
 }
 
 /* -EEXIST: another watch has the descriptor. */
@@ -82,6 +87,9 @@ static inline bool hoop_watches_are_inherited(const struct hoop_watches *watches
 static inline struct hoop_watch *hoop_watches_find(const struct hoop_watches *watches, int fd) {
     return fd >= 0 && (size_t)fd < watches->slot_count ? watches->slots[fd].watch : NULL;
 }
+
+/* Makes `fd` free for a new watch: whoever watches it forgets it. */
+void hoop_watches_forget(struct hoop_watches *watches, int fd);
 
 /* Hands an event of the poller to the watch it is for; what the callback returned. */
 int hoop_watches_dispatch(struct hoop_watches *watches, const struct hoop_poll_event *event);

@@ -40,6 +40,14 @@ static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **re
 }
 #endif
 
+/* PyVectorcall_Function(), inline. */
+static inline vectorcallfunc pyhoop_vectorcall_of(PyObject *callable) {
+    PyTypeObject *type = Py_TYPE(callable);
+    if (!PyType_HasFeature(type, Py_TPFLAGS_HAVE_VECTORCALL))
+        return NULL;
+    return *(vectorcallfunc *)(void *)((char *)callable + type->tp_vectorcall_offset);
+}
+
 /* 3.14: call_soon_threadsafe returns a handle whose cancel waits for a running callback. */
 #if PY_VERSION_HEX >= 0x030E0000
 #define PYHOOP_HAS_THREADSAFE_HANDLE 1

@@ -9,10 +9,15 @@
 static int handle_item_run(struct hoop_item *item);
 static void handle_item_drop(struct hoop_item *item);
 
-static const struct hoop_item_type handle_item_type = {handle_item_run, handle_item_drop};
+static int handle_item_traverse(struct hoop_item *item, visitproc visit, void *arg);
+
+static const struct pyhoop_item_type handle_item_type = {
+    {handle_item_run, handle_item_drop},
+    handle_item_traverse,
+};
 
 bool pyhoop_item_is_handle(const struct hoop_item *item) {
-    return item->type == &handle_item_type;
+    return item->type == &handle_item_type.core;
 }
 
 /* ---- memory ---- */
@@ -105,7 +110,7 @@ HandleObject *pyhoop_handle_new(PyTypeObject *type, LoopObject *loop, PyObject *
     HandleObject *handle = allocate(type, loop->state);
     if (handle == NULL)
         return NULL;
-    hoop_timer_init(&handle->timer, &handle_item_type);
+    hoop_timer_init(&handle->timer, &handle_item_type.core);
     handle->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     handle->callback = NULL;
     handle->context = NULL;
@@ -170,9 +175,14 @@ static void dispose(HandleObject *handle) {
     Py_XDECREF(loop);
 }
 
-/* A handle may be the argument of the next one: chains of them don't recurse. */
+/* A handle may be the argument of the next one: chains of them don't recurse. One that has
+ * run has let go of its arguments. */
 static void handle_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
+    if (((HandleObject *)self)->callback == NULL) {
+        dispose((HandleObject *)self);
+        return;
+    }
     Py_TRASHCAN_BEGIN(self, handle_dealloc);
     dispose((HandleObject *)self);
     Py_TRASHCAN_END;
@@ -180,19 +190,25 @@ static void handle_dealloc(PyObject *self) {
 
 /* ---- running ---- */
 
+/* `args` has a writable place before its first element. What PyObject_Vectorcall does besides
+ * (look up the thread state, check that a result and an exception exclude each other) is for
+ * debug builds. */
 static PyObject *call(const struct pyhoop_state *state, PyObject *callback, PyObject **args,
                       Py_ssize_t arg_count) {
-    PyTypeObject *type = Py_TYPE(callback);
+    vectorcallfunc vectorcall = pyhoop_vectorcall_of(callback);
+    size_t flagged_count = (size_t)arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    if (vectorcall != NULL)
+        return vectorcall(callback, args, flagged_count, NULL);
     /* A task's step has no vectorcall: straight to its slot. */
-    if (arg_count == 0 && !PyType_HasFeature(type, Py_TPFLAGS_HAVE_VECTORCALL) &&
-        type->tp_call != NULL)
-        return type->tp_call(callback, state->empty_tuple, NULL);
-    return PyObject_Vectorcall(callback, args, (size_t)arg_count | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               NULL);
+    if (arg_count == 0 && Py_TYPE(callback)->tp_call != NULL)
+        return Py_TYPE(callback)->tp_call(callback, state->empty_tuple, NULL);
+    return PyObject_Vectorcall(callback, args, flagged_count, NULL);
 }
 
 /* 0, or -1 with the exception set that leaves the loop. */
 static int report_error(HandleObject *handle, LoopObject *loop) {
+    if (!PyErr_Occurred()) /* an extension's fault */
+        PyErr_SetString(PyExc_SystemError, "a callback returned NULL without setting an exception");
     if (pyhoop_error_leaves_loop())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
@@ -333,6 +349,11 @@ static int handle_item_run(struct hoop_item *item) {
 
 static void handle_item_drop(struct hoop_item *item) {
     Py_DECREF(pyhoop_handle_of_item(item));
+}
+
+static int handle_item_traverse(struct hoop_item *item, visitproc visit, void *arg) {
+    Py_VISIT(pyhoop_handle_of_item(item));
+    return 0;
 }
 
 int pyhoop_handle_cancel(HandleObject *handle) {

@@ -26,29 +26,27 @@ typedef struct {
 } ListenerObject;
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
+static void stop(struct hoop_watch *watch);
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg);
 static int retry_run(struct hoop_item *item);
 static void retry_drop(struct hoop_item *item);
+static int retry_traverse(struct hoop_item *item, visitproc visit, void *arg);
 
-static const struct hoop_item_type retry_type = {retry_run, retry_drop};
+static const struct pyhoop_watch_type watch_type = {{on_events, stop}, watch_traverse};
+static const struct pyhoop_item_type retry_type = {{retry_run, retry_drop}, retry_traverse};
 
 static ListenerObject *listener_of(struct hoop_watch *watch) {
     return HOOP_CONTAINER_OF(watch, ListenerObject, watch);
 }
 
-PyObject *pyhoop_listener_of_watch(struct hoop_watch *watch) {
-    return watch->on_events == on_events ? (PyObject *)listener_of(watch) : NULL;
-}
-
-PyObject *pyhoop_listener_of_item(struct hoop_item *item) {
-    return item->type == &retry_type
-               ? (PyObject *)HOOP_CONTAINER_OF(item, ListenerObject, retry.item)
-               : NULL;
+static ListenerObject *listener_of_retry(struct hoop_item *item) {
+    return HOOP_CONTAINER_OF(item, ListenerObject, retry.item);
 }
 
 /* ---- errors ---- */
 
 static int retry_run(struct hoop_item *item) {
-    ListenerObject *self = HOOP_CONTAINER_OF(item, ListenerObject, retry.item);
+    ListenerObject *self = listener_of_retry(item);
     int rc = 0;
     if (self->watch.fd >= 0)
         rc = hoop_watches_want(&self->loop->core.watches, &self->watch, HOOP_POLL_READ);
@@ -62,7 +60,7 @@ static int retry_run(struct hoop_item *item) {
 }
 
 static void retry_drop(struct hoop_item *item) {
-    Py_DECREF(HOOP_CONTAINER_OF(item, ListenerObject, retry.item));
+    Py_DECREF(listener_of_retry(item));
 }
 
 /* Stops asking for a while; the kernel keeps the connections in its queue. */
@@ -211,17 +209,22 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
 
 /* ---- life ---- */
 
-bool pyhoop_listener_stop_fd(LoopObject *loop, int fd) {
-    struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
-    if (watch == NULL || watch->on_events != on_events)
-        return false;
+static void stop(struct hoop_watch *watch) {
     ListenerObject *self = listener_of(watch);
-    hoop_watches_stop(&loop->core.watches, watch);
+    struct hoop_loop *core = &self->loop->core;
+    hoop_watches_stop(&core->watches, watch);
     if (hoop_timer_is_armed(&self->retry)) {
-        hoop_timers_cancel(&loop->core.timers, &self->retry);
+        hoop_timers_cancel(&core->timers, &self->retry);
         Py_DECREF(self);
     }
     Py_DECREF(self);
+}
+
+bool pyhoop_listener_stop_fd(LoopObject *loop, int fd) {
+    struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
+    if (watch == NULL || watch->type != &watch_type.core)
+        return false;
+    stop(watch);
     return true;
 }
 
@@ -234,7 +237,7 @@ static bool is_inet(int fd) {
 static int listen_on(ListenerObject *self, int fd) {
     if (is_inet(fd)) /* the sockets it accepts inherit it: one call less for each */
         (void)hoop_sys_set_socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    pyhoop_readers_forget(self->loop, fd);
+    hoop_watches_forget(&self->loop->core.watches, fd);
     int rc = hoop_watches_start(&self->loop->core.watches, &self->watch, fd, HOOP_POLL_READ);
     if (rc < 0) {
         pyhoop_raise_errno(rc);
@@ -273,8 +276,8 @@ PyObject *pyhoop_loop_start_serving(PyObject *op, PyObject *args, PyObject *kwar
         (ListenerObject *)state->listener_type->tp_alloc(state->listener_type, 0);
     if (self == NULL)
         return NULL;
-    hoop_watch_init(&self->watch, on_events);
-    hoop_timer_init(&self->retry, &retry_type);
+    hoop_watch_init(&self->watch, &watch_type.core);
+    hoop_timer_init(&self->retry, &retry_type.core);
     self->loop = (LoopObject *)Py_NewRef(op);
     self->factory = Py_NewRef(factory);
     self->socket = Py_NewRef(socket);
@@ -301,6 +304,16 @@ static int listener_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(self->server);
     Py_VISIT(self->context);
     Py_VISIT(self->ssl_arguments);
+    return 0;
+}
+
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
+    Py_VISIT(listener_of(watch));
+    return 0;
+}
+
+static int retry_traverse(struct hoop_item *item, visitproc visit, void *arg) {
+    Py_VISIT(listener_of_retry(item));
     return 0;
 }
 

@@ -28,8 +28,4 @@ PyObject *pyhoop_loop_start_serving(PyObject *self, PyObject *args, PyObject *kw
 /* Ends the listening on `fd`; false if none does. */
 bool pyhoop_listener_stop_fd(LoopObject *loop, int fd);
 
-/* The listener whose watch, or whose retry timer, this is, borrowed, or NULL. */
-PyObject *pyhoop_listener_of_watch(struct hoop_watch *watch);
-PyObject *pyhoop_listener_of_item(struct hoop_item *item);
-
 #endif

@@ -155,11 +155,10 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
 /* ---- closing ---- */
 
 static void stop_watches(LoopObject *self) {
-    pyhoop_readers_close(self);
     for (size_t fd = 0; fd < self->core.watches.slot_count; fd++) {
         struct hoop_watch *watch = self->core.watches.slots[fd].watch;
         if (watch != NULL && watch != &self->core.waker_watch)
-            pyhoop_readers_forget(self, (int)fd);
+            watch->type->forget(watch);
     }
 }
 
@@ -500,13 +499,7 @@ static PyGetSetDef loop_getset[] = {
 /* ---- memory ---- */
 
 static int visit_item(struct hoop_item *item, visitproc visit, void *arg) {
-    if (pyhoop_item_is_handle(item)) {
-        Py_VISIT(pyhoop_handle_of_item(item));
-        return 0;
-    }
-    Py_VISIT(pyhoop_transport_of_item(item));
-    Py_VISIT(pyhoop_listener_of_item(item));
-    return 0;
+    return ((const struct pyhoop_item_type *)(const void *)item->type)->traverse(item, visit, arg);
 }
 
 static int visit_queues(LoopObject *self, visitproc visit, void *arg) {
@@ -525,16 +518,14 @@ static int visit_queues(LoopObject *self, visitproc visit, void *arg) {
 /* The loop's references to those who want events. */
 static int visit_watches(LoopObject *self, visitproc visit, void *arg) {
     struct hoop_watches *watches = &self->core.watches;
-    for (size_t fd = 0; fd < watches->slot_count; fd++) {
+    int rc = 0;
+    for (size_t fd = 0; rc == 0 && fd < watches->slot_count; fd++) {
         struct hoop_watch *watch = watches->slots[fd].watch;
-        if (watch == NULL)
-            continue;
-        Py_VISIT(pyhoop_listener_of_watch(watch));
-        TransportObject *transport = pyhoop_transport_of_watch(watch);
-        if (transport != NULL && transport->flags & PYHOOP_TRANSPORT_HELD)
-            Py_VISIT(transport);
+        if (watch != NULL && watch != &self->core.waker_watch)
+            rc = ((const struct pyhoop_watch_type *)(const void *)watch->type)
+                     ->traverse(watch, visit, arg);
     }
-    return pyhoop_readers_traverse(self, visit, arg);
+    return rc;
 }
 
 static int loop_traverse(PyObject *op, visitproc visit, void *arg) {

@@ -17,8 +17,6 @@
 #include "py/handle.h"
 #include "py/state.h"
 
-struct pyhoop_reader;
-
 typedef struct LoopObject {
     PyObject_HEAD
     struct hoop_loop core;
@@ -32,10 +30,21 @@ typedef struct LoopObject {
     PyObject *task_factory;
     PyObject
         *loop_keyword; /* {'loop': self} for futures and tasks; made when needed, gone at close */
-    struct pyhoop_reader *readers;
-    char *scratch;                   /* PYHOOP_SCRATCH_SIZE bytes, made at the first read */
+    char *scratch;     /* PYHOOP_SCRATCH_SIZE bytes, made at the first read */
     struct hoop_clock machine_clock; /* what time() reads; core.clock may be overridden */
 } LoopObject;
+
+/* What waits in this loop's queues and watches: the core's types, and how the collector gets to
+ * the reference that queue or table holds. */
+struct pyhoop_item_type {
+    struct hoop_item_type core;
+    int (*traverse)(struct hoop_item *item, visitproc visit, void *arg);
+};
+
+struct pyhoop_watch_type {
+    struct hoop_watch_type core;
+    int (*traverse)(struct hoop_watch *watch, visitproc visit, void *arg);
+};
 
 enum { PYHOOP_SCRATCH_SIZE = 256 * 1024 };
 

@@ -111,9 +111,11 @@ static void flush_on_leaving(LoopObject *self) {
 static int iterate(LoopObject *self) {
     if (pyhoop_loop_check_open(self) < 0)
         return -1;
+    uint64_t polls = self->core.stats.polls;
     int rc = hoop_loop_iterate(&self->core);
+    /* Between two polls at most microseconds pass, and Python code looks for signals itself. */
     if (rc == 0)
-        return PyErr_CheckSignals();
+        return polls == self->core.stats.polls ? 0 : PyErr_CheckSignals();
     if (!PyErr_Occurred())
         pyhoop_raise_errno(rc);
     flush_on_leaving(self);

@@ -16,11 +16,13 @@ struct pyhoop_reader {
     struct hoop_watch watch;
     LoopObject *loop;
     HandleObject *handles[DIRECTIONS];
-    struct pyhoop_reader *next;
-    struct pyhoop_reader **link; /* what points here */
 };
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
+static void forget(struct hoop_watch *watch);
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg);
+
+static const struct pyhoop_watch_type watch_type = {{on_events, forget}, watch_traverse};
 
 static struct pyhoop_reader *reader_of(struct hoop_watch *watch) {
     return HOOP_CONTAINER_OF(watch, struct pyhoop_reader, watch);
@@ -28,7 +30,7 @@ static struct pyhoop_reader *reader_of(struct hoop_watch *watch) {
 
 static struct pyhoop_reader *find(LoopObject *loop, int fd) {
     struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
-    return watch != NULL && watch->on_events == on_events ? reader_of(watch) : NULL;
+    return watch != NULL && watch->type == &watch_type.core ? reader_of(watch) : NULL;
 }
 
 static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
@@ -37,7 +39,7 @@ static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
         PyErr_NoMemory();
         return NULL;
     }
-    hoop_watch_init(&reader->watch, on_events);
+    hoop_watch_init(&reader->watch, &watch_type.core);
     int rc = hoop_watches_start(&loop->core.watches, &reader->watch, fd, 0);
     if (rc < 0) {
         PyMem_Free(reader);
@@ -45,11 +47,6 @@ static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
         return NULL;
     }
     reader->loop = loop;
-    reader->next = loop->readers;
-    reader->link = &loop->readers;
-    if (reader->next != NULL)
-        reader->next->link = &reader->next;
-    loop->readers = reader;
     return reader;
 }
 
@@ -63,13 +60,20 @@ static void retire(HandleObject *handle) {
 
 static void free_reader(struct pyhoop_reader *reader) {
     hoop_watches_stop(&reader->loop->core.watches, &reader->watch);
-    *reader->link = reader->next;
-    if (reader->next != NULL)
-        reader->next->link = reader->link;
     HandleObject *handles[DIRECTIONS] = {reader->handles[READER], reader->handles[WRITER]};
     PyMem_Free(reader);
     retire(handles[READER]);
     retire(handles[WRITER]);
+}
+
+static void forget(struct hoop_watch *watch) {
+    free_reader(reader_of(watch));
+}
+
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
+    for (int i = 0; i < DIRECTIONS; i++)
+        Py_VISIT(reader_of(watch)->handles[i]);
+    return 0;
 }
 
 static uint32_t wanted_by(const struct pyhoop_reader *reader) {
@@ -293,28 +297,4 @@ PyObject *pyhoop_loop_polled_events(PyObject *op, PyObject *number) {
         return NULL;
     struct hoop_watch *watch = hoop_watches_find(&self->core.watches, fd);
     return PyLong_FromUnsignedLong(watch == NULL ? 0 : watch->wanted);
-}
-
-void pyhoop_readers_forget(LoopObject *loop, int fd) {
-    struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
-    if (watch == NULL)
-        return;
-    if (watch->on_events == on_events)
-        free_reader(reader_of(watch));
-    else if (!pyhoop_listener_stop_fd(loop, fd))
-        pyhoop_transport_forget_fd(loop, fd);
-}
-
-void pyhoop_readers_close(LoopObject *loop) {
-    while (loop->readers != NULL)
-        free_reader(loop->readers);
-}
-
-int pyhoop_readers_traverse(LoopObject *loop, visitproc visit, void *arg) {
-    for (struct pyhoop_reader *reader = loop->readers; reader != NULL; reader = reader->next) {
-        for (int i = 0; i < DIRECTIONS; i++) {
-            Py_VISIT(reader->handles[i]);
-        }
-    }
-    return 0;
 }

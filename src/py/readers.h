@@ -40,12 +40,4 @@ PyObject *pyhoop_loop_ensure_fd_no_transport(PyObject *self, PyObject *file);
 /* What the descriptor's callbacks wait for: selectors.EVENT_READ | EVENT_WRITE. */
 PyObject *pyhoop_loop_polled_events(PyObject *self, PyObject *fd);
 
-/* Makes `fd` free for a transport: whatever watched it is forgotten. */
-void pyhoop_readers_forget(LoopObject *loop, int fd);
-
-/* Forgets all; the loop is being closed. */
-void pyhoop_readers_close(LoopObject *loop);
-
-int pyhoop_readers_traverse(LoopObject *loop, visitproc visit, void *arg);
-
 #endif

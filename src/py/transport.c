@@ -13,21 +13,27 @@ enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
 static int item_run(struct hoop_item *item);
 static void item_drop(struct hoop_item *item);
 
-static const struct hoop_item_type item_type = {item_run, item_drop};
+static int item_traverse(struct hoop_item *item, visitproc visit, void *arg);
+
+static const struct pyhoop_item_type item_type = {{item_run, item_drop}, item_traverse};
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
+static void forget(struct hoop_watch *watch);
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg);
 
-TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watch) {
-    return watch->on_events == on_events ? HOOP_CONTAINER_OF(watch, TransportObject, watch) : NULL;
+static const struct pyhoop_watch_type watch_type = {{on_events, forget}, watch_traverse};
+
+static TransportObject *of_item(struct hoop_item *item) {
+    return HOOP_CONTAINER_OF(item, TransportObject, item);
 }
 
-TransportObject *pyhoop_transport_of_item(struct hoop_item *item) {
-    return item->type == &item_type ? HOOP_CONTAINER_OF(item, TransportObject, item) : NULL;
+static TransportObject *of_watch(struct hoop_watch *watch) {
+    return HOOP_CONTAINER_OF(watch, TransportObject, watch);
 }
 
 TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
     struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
-    return watch == NULL ? NULL : pyhoop_transport_of_watch(watch);
+    return watch != NULL && watch->type == &watch_type.core ? of_watch(watch) : NULL;
 }
 
 /* No more events; gives up the loop's reference, so the caller has one. */
@@ -40,10 +46,8 @@ static void stop_watching(TransportObject *self) {
 }
 
 /* The descriptor's number was reused behind the transport's back. */
-void pyhoop_transport_forget_fd(LoopObject *loop, int fd) {
-    TransportObject *self = pyhoop_transport_of_fd(loop, fd);
-    if (self == NULL)
-        return;
+static void forget(struct hoop_watch *watch) {
+    TransportObject *self = of_watch(watch);
     Py_INCREF(self);
     stop_watching(self);
     Py_DECREF(self);
@@ -170,7 +174,7 @@ int pyhoop_transport_update(TransportObject *self) {
 }
 
 static int on_events(struct hoop_watch *watch, uint32_t events) {
-    TransportObject *self = HOOP_CONTAINER_OF(watch, TransportObject, watch);
+    TransportObject *self = of_watch(watch);
     Py_INCREF(self);
     int rc = 0;
     if (events & HOOP_POLL_READ)
@@ -312,12 +316,12 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     self->loop = (LoopObject *)Py_NewRef((PyObject *)loop);
     self->fd = fd;
     self->socket = Py_XNewRef(socket);
-    self->item.type = &item_type;
+    self->item.type = &item_type.core;
     self->flush.run = pyhoop_transport_flush_item;
     self->high_water = HIGH_WATER;
     self->low_water = LOW_WATER;
     pyhoop_outqueue_init(&self->out);
-    hoop_watch_init(&self->watch, on_events);
+    hoop_watch_init(&self->watch, &watch_type.core);
     if (peer_length > 0 && peer_length <= sizeof(self->peer)) {
         memcpy(&self->peer, peer, peer_length);
         self->peer_length = peer_length;
@@ -331,7 +335,7 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
             goto error;
         rare->waiter = Py_NewRef(waiter);
     }
-    pyhoop_readers_forget(loop, fd);
+    hoop_watches_forget(&loop->core.watches, fd);
     int rc = hoop_watches_start(&loop->core.watches, &self->watch, fd, 0);
     if (rc < 0) {
         pyhoop_raise_errno(rc);
@@ -472,7 +476,7 @@ static int step(TransportObject *self) {
 }
 
 static int item_run(struct hoop_item *item) {
-    TransportObject *self = pyhoop_transport_of_item(item);
+    TransportObject *self = of_item(item);
     self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_QUEUED;
     int rc = step(self);
     if (self->flags & PYHOOP_TRANSPORT_LOSING) { /* it was lost while it waited to start */
@@ -487,7 +491,7 @@ static int item_run(struct hoop_item *item) {
 }
 
 static void item_drop(struct hoop_item *item) {
-    Py_DECREF(pyhoop_transport_of_item(item));
+    Py_DECREF(of_item(item));
 }
 
 /* The loop is closed: nobody is told any more, but the descriptor is not leaked. */
@@ -651,7 +655,7 @@ static PyObject *transport_take_descriptor_back(PyObject *op, PyObject *unused) 
     TransportObject *self = (TransportObject *)op;
     if (self->loop == NULL || self->fd < 0 || self->loop->is_closed || self->watch.fd >= 0)
         Py_RETURN_NONE;
-    pyhoop_readers_forget(self->loop, self->fd);
+    hoop_watches_forget(&self->loop->core.watches, self->fd);
     int rc = hoop_watches_start(&self->loop->core.watches, &self->watch, self->fd, 0);
     if (rc < 0)
         return pyhoop_raise_errno(rc);
@@ -734,6 +738,17 @@ static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
         Py_VISIT(self->rare->empty_waiter);
         Py_VISIT(self->rare->lost_exception);
     }
+    return 0;
+}
+
+static int item_traverse(struct hoop_item *item, visitproc visit, void *arg) {
+    Py_VISIT(of_item(item));
+    return 0;
+}
+
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
+    if (of_watch(watch)->flags & PYHOOP_TRANSPORT_HELD)
+        Py_VISIT(of_watch(watch));
     return 0;
 }
 

@@ -102,9 +102,6 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *self, PyObject *args, PyOb
 
 /* The transport that has `fd`, borrowed, or NULL. */
 TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd);
-TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watch);
-TransportObject *pyhoop_transport_of_item(struct hoop_item *item);
-void pyhoop_transport_forget_fd(LoopObject *loop, int fd);
 
 static inline bool pyhoop_transport_is_closing(const TransportObject *self) {
     return (self->flags & PYHOOP_TRANSPORT_CLOSING) != 0;

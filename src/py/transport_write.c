@@ -6,6 +6,7 @@
 
 enum {
     DEFER_LIMIT = 64 * 1024,        /* more bytes than this don't wait for the phase's end */
+    CROWD_LIMIT = 4 * 1024,         /* more bytes than this leave the cache while they wait */
     SEND_VECTOR = 64,               /* chunks a sendmsg takes */
     RELEASE_GIL_SIZE = 256 * 1024,  /* copying this much takes long enough for others to run */
     DEFAULT_HIGH_WATER = 64 * 1024, /* asyncio's */
@@ -231,8 +232,10 @@ static bool holds_back(TransportObject *self) {
         self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_WROTE_ONCE;
         self->flags |= PYHOOP_TRANSPORT_COALESCES;
     }
-    return self->flags & PYHOOP_TRANSPORT_COALESCES && self->out.size < DEFER_LIMIT &&
-           self->out.count < SEND_VECTOR && pyhoop_loop_is_here(self->loop);
+    bool may_gain = self->flags & PYHOOP_TRANSPORT_COALESCES ||
+                    (self->loop->core.is_crowded && self->out.size < CROWD_LIMIT);
+    return may_gain && self->out.size < DEFER_LIMIT && self->out.count < SEND_VECTOR &&
+           pyhoop_loop_is_here(self->loop);
 }
 
 /* Something was queued: when does it go? */

@@ -112,11 +112,13 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
     return watch_action != NULL ? watch_action() : 0;
 }
 
+static const struct hoop_watch_type watch_type = {.on_events = on_events};
+
 static struct hoop_watch watch;
 
 static void start_watch(int (*action)(void)) {
     watch_action = action;
-    hoop_watch_init(&watch, on_events);
+    hoop_watch_init(&watch, &watch_type);
     REQUIRE(hoop_watches_start(&loop.watches, &watch, FD, READ) == 0);
     trace_take();
 }
@@ -488,6 +490,25 @@ static void test_error_of_the_poller_is_not_hidden(void) {
     CHECK_EQ(hoop_loop_iterate(&loop), -EBADF);
     CHECK_TEXT(trace_take(), "wait");
     CHECK_TEXT(iterate(), "0"); /* and nothing was lost */
+    close_loop();
+}
+
+static int note_crowd(void) {
+    trace(loop.is_crowded ? "crowd" : "few");
+    return 0;
+}
+
+static void test_a_crowd_is_four_events_of_one_poll(void) {
+    open_loop();
+    start_watch(note_crowd);
+    for (int i = 0; i < 3; i++)
+        fake_report(FD, READ);
+    CHECK_TEXT(iterate(), "release wait acquire event few event few event few");
+    for (int i = 0; i < 4; i++)
+        fake_report(FD, READ);
+    CHECK_TEXT(iterate(), "release wait acquire event crowd event crowd event crowd event crowd");
+    CHECK(!loop.is_crowded);
+    stop_watch();
     close_loop();
 }
 
@@ -919,6 +940,7 @@ int main(void) {
     RUN(test_second_event_of_a_stopped_watch_is_dropped);
     RUN(test_interrupted_wait_goes_on_with_the_iteration);
     RUN(test_error_of_the_poller_is_not_hidden);
+    RUN(test_a_crowd_is_four_events_of_one_poll);
     RUN(test_flush_runs_once_at_the_end_of_the_phase);
     RUN(test_flush_deferred_between_iterations_runs_in_the_next);
     RUN(test_flush_may_defer_another);

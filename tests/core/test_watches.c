@@ -24,13 +24,20 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
     return callback_result;
 }
 
+static void forget(struct hoop_watch *watch) {
+    trace("forget:%s", watch == &first ? "first" : "second");
+    hoop_watches_stop(&watches, watch);
+}
+
+static const struct hoop_watch_type watch_type = {on_events, forget};
+
 static void open_all(void) {
     fake_reset();
     fake_poller_init(&poller);
     fork_count = 0;
     hoop_watches_init(&watches, &poller, &fork_count);
-    hoop_watch_init(&first, on_events);
-    hoop_watch_init(&second, on_events);
+    hoop_watch_init(&first, &watch_type);
+    hoop_watch_init(&second, &watch_type);
     callback_result = 0;
     in_callback = NULL;
 }
@@ -77,6 +84,16 @@ static void test_start_finds_and_stop_forgets(void) {
     CHECK_EQ(watches.count, 0);
     hoop_watches_stop(&watches, &first);
     CHECK_TEXT(trace_take(), "add:5:r remove:5");
+    close_all();
+}
+
+static void test_forget_frees_the_descriptor(void) {
+    open_all();
+    hoop_watches_forget(&watches, 5);
+    CHECK_EQ(start(&first, 5, READ), 0);
+    hoop_watches_forget(&watches, 5);
+    CHECK_EQ(start(&second, 5, READ), 0);
+    CHECK_TEXT(trace_take(), "add:5:r forget:first remove:5 add:5:r");
     close_all();
 }
 
@@ -242,7 +259,7 @@ static void test_event_of_an_unknown_descriptor_reaches_nobody(void) {
 
 static void stop_first(void) {
     hoop_watches_stop(&watches, &first);
-    first.on_events = NULL; /* as if its owner had freed it */
+    first.type = NULL; /* as if its owner had freed it */
 }
 
 static void test_callback_may_stop_its_own_watch(void) {
@@ -387,6 +404,7 @@ static void test_without_memory_nothing_changes(void) {
 
 int main(void) {
     RUN(test_start_finds_and_stop_forgets);
+    RUN(test_forget_frees_the_descriptor);
     RUN(test_one_watch_for_a_descriptor);
     RUN(test_start_refused_leaves_no_trace);
     RUN(test_dispatch_hands_over_what_is_wanted);

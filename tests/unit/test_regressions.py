@@ -206,3 +206,21 @@ def test_time_overridden_with_odd_numbers(now: str) -> None:
         """
     )
     assert printed == "stopped"
+
+
+def test_callback_that_returns_null_without_an_exception_is_reported() -> None:
+    pytest.importorskip("_testcapi")
+    printed = run(
+        """
+        import _testcapi
+        import hoop
+
+        loop = hoop.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: print(type(context["exception"]).__name__))
+        loop.call_soon(_testcapi.return_null_without_error)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        """
+    )
+    assert printed == "SystemError"
