@@ -17,6 +17,7 @@ import json
 import os
 import random
 import resource
+import socket
 import statistics
 import subprocess
 import time
@@ -256,6 +257,27 @@ async def gather_many(times: int, size: int) -> None:
         await asyncio.gather(*[nothing_async() for _ in range(size)])
 
 
+def reader_pair(loop: Loop, times: int = 20_000) -> Callable[[], int]:
+    """add_reader and remove_reader of a socket, as clients that wait by hand do per operation."""
+    pair = socket.socketpair()
+
+    def body() -> int:
+        descriptor = pair[0].fileno()  # rloop takes nothing else
+        for _ in range(times):
+            loop.add_reader(descriptor, nothing)
+            loop.remove_reader(descriptor)
+        return times
+
+    return body
+
+
+async def resolve_numeric(times: int) -> None:
+    """Resolve an address that is numeric already."""
+    loop = asyncio.get_running_loop()
+    for _ in range(times):
+        await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+
+
 def run_nothing(new_loop: LoopFactory, settings: Settings) -> Result:
     """asyncio.run of a coroutine that does nothing: loop made, used and closed."""
     times = 200
@@ -396,6 +418,13 @@ CASES = [
         "run_until_complete of nothing",
         "us",
         on_loop(run_until_complete_nothing),
+    ),
+    LoopCase("reader-pair", "add_reader + remove_reader", "ns", on_loop(reader_pair)),
+    LoopCase(
+        "getaddrinfo-numeric",
+        "getaddrinfo of a numeric host",
+        "ns",
+        in_task(lambda: resolve_numeric(2000), 2000),
     ),
     LoopCase("ready-latency", "ready fd beside a busy chain, p99", "us", ready_latency),
     LoopCase("sleep-lateness", "sleep(0.0005) late by, median", "us", sleep_lateness),

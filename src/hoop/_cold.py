@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from hoop._hoop import SocketTransport
     from hoop._loop import Loop
 
+ADDRESS_FAMILIES = {int(family): family for family in socket.AddressFamily}
+SOCKET_KINDS = {int(kind): kind for kind in socket.SocketKind}
+
 _POLLED = {0: "idle", 1: "polling", 2: "polling", 3: "polling"}
 _FORMATS_BY_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 

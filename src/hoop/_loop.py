@@ -7,6 +7,7 @@ asyncio, with that version's signatures and behaviour.
 
 import asyncio
 import selectors
+import socket
 from asyncio import sslproto, transports, unix_events
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
@@ -15,6 +16,7 @@ from typing import Any, TypedDict, TypeVarTuple
 from hoop import _hoop
 
 _Ts = TypeVarTuple("_Ts")
+_NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
 class LoopOptions(TypedDict, total=False):
@@ -211,6 +213,33 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             sock, make_protocol, *args, **kwargs
         )
         return pair
+
+    # Numeric addresses need no thread: nobody has to be asked.
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Resolve a host as `socket.getaddrinfo` does. `loop.getaddrinfo`."""
+        found = self._numeric_addrinfo(host, port, family, type, proto, flags)
+        if found is None:
+            found = await super().getaddrinfo(
+                host, port, family=family, type=type, proto=proto, flags=flags
+            )
+        return found
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Name an address as `socket.getnameinfo` does. `loop.getnameinfo`."""
+        if isinstance(flags, int) and flags & _NUMERIC_NAME == _NUMERIC_NAME:
+            self._check_closed()
+            return socket.getnameinfo(sockaddr, flags)
+        return await super().getnameinfo(sockaddr, flags)
 
     # Where asyncio's own code makes its socket transport by name, or reaches into it.
 

@@ -7,11 +7,25 @@
 #include <string.h>
 #include <sys/un.h>
 
+PyObject *pyhoop_tuple_give(PyObject **fields, Py_ssize_t count) {
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (tuple != NULL && fields[i] == NULL)
+            Py_CLEAR(tuple);
+        if (tuple == NULL)
+            Py_XDECREF(fields[i]);
+        else
+            PyTuple_SET_ITEM(tuple, i, fields[i]);
+    }
+    return tuple;
+}
+
 static PyObject *inet_address(const struct sockaddr_in *address) {
     char host[INET_ADDRSTRLEN];
     if (inet_ntop(AF_INET, &address->sin_addr, host, sizeof(host)) == NULL)
         Py_RETURN_NONE;
-    return Py_BuildValue("(si)", host, (int)ntohs(address->sin_port));
+    PyObject *fields[] = {PyUnicode_FromString(host), PyLong_FromLong(ntohs(address->sin_port))};
+    return pyhoop_tuple_give(fields, 2);
 }
 
 /* Python takes the host from getnameinfo, which writes the zone of a link-local
@@ -20,9 +34,13 @@ static PyObject *inet6_address(const struct sockaddr_in6 *address) {
     char host[INET6_ADDRSTRLEN];
     if (inet_ntop(AF_INET6, &address->sin6_addr, host, sizeof(host)) == NULL)
         Py_RETURN_NONE;
-    return Py_BuildValue("(siII)", host, (int)ntohs(address->sin6_port),
-                         (unsigned int)ntohl(address->sin6_flowinfo),
-                         (unsigned int)address->sin6_scope_id);
+    PyObject *fields[] = {
+        PyUnicode_FromString(host),
+        PyLong_FromLong(ntohs(address->sin6_port)),
+        PyLong_FromUnsignedLong(ntohl(address->sin6_flowinfo)),
+        PyLong_FromUnsignedLong(address->sin6_scope_id),
+    };
+    return pyhoop_tuple_give(fields, 4);
 }
 
 static PyObject *unix_address(const struct sockaddr_un *address, socklen_t length) {

@@ -13,4 +13,7 @@
  * abstract). None for a family it does not know or an empty address. */
 PyObject *pyhoop_address(const struct sockaddr *address, socklen_t length);
 
+/* A tuple of the objects, whose references it takes over; NULL if one of them is. */
+PyObject *pyhoop_tuple_give(PyObject **fields, Py_ssize_t count);
+
 #endif

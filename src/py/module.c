@@ -44,8 +44,9 @@ static int init_imports(struct pyhoop_state *state) {
     state->events_module = PyImport_ImportModule("asyncio.events");
     state->futures_module = PyImport_ImportModule("asyncio.futures");
     state->tasks_module = PyImport_ImportModule("asyncio.tasks");
+    state->socket_module = PyImport_ImportModule("socket");
     return state->events_module == NULL || state->futures_module == NULL ||
-                   state->tasks_module == NULL
+                   state->tasks_module == NULL || state->socket_module == NULL
                ? -1
                : 0;
 }
@@ -132,6 +133,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
+    Py_VISIT(state->socket_module);
     Py_VISIT(state->empty_tuple);
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->kwnames_loop);
@@ -154,6 +156,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);
+    Py_CLEAR(state->socket_module);
     Py_CLEAR(state->empty_tuple);
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_loop);

@@ -49,6 +49,7 @@
     X(fileno)                                                                                      \
     X(Future)                                                                                      \
     X(get_buffer)                                                                                  \
+    X(getaddrinfo)                                                                                 \
     X(getpeername)                                                                                 \
     X(getsockname)                                                                                 \
     X(isfuture)                                                                                    \
@@ -83,6 +84,8 @@
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                             \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                             \
     X(socket_class, "socket", "socket")                                                            \
+    X(socket_getaddrinfo, "socket", "getaddrinfo")                                                 \
+    X(cold_address_families, "hoop._cold", "ADDRESS_FAMILIES")                                     \
     X(cold_accept_connection, "hoop._cold", "accept_connection")                                   \
     X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
     X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
@@ -93,6 +96,7 @@
     X(cold_run_foreign, "hoop._cold", "run_foreign_handle")                                        \
     X(cold_report_slow_call, "hoop._cold", "report_slow_call")                                     \
     X(cold_report_slow_handle, "hoop._cold", "report_slow_handle")                                 \
+    X(cold_socket_kinds, "hoop._cold", "SOCKET_KINDS")                                             \
     X(cold_warn_send_raised, "hoop._cold", "warn_send_raised")
 
 enum { PYHOOP_MAX_FREE_HANDLES = 8192 };
@@ -107,6 +111,7 @@ struct pyhoop_state {
     PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;
+    PyObject *socket_module;
     PyObject *empty_tuple;
     PyObject *kwnames_context; /* ("context",) */
     PyObject *kwnames_loop;    /* ("loop",) */
