@@ -5,7 +5,7 @@
 
 #include "core/assert.h"
 
-enum { EVENTS_PER_POLL = 256, RING_CAPACITY = 64, CROWD = 4 };
+enum { EVENTS_PER_POLL = 256, RING_CAPACITY = 64, CROWD = 4, FLUSH_POLLS = 32 };
 
 static int wake_watch_events(struct hoop_watch *watch, uint32_t events) {
     (void)watch;
@@ -101,6 +101,8 @@ void hoop_loop_drain_inbox(struct hoop_loop *loop) {
 void hoop_loop_defer(struct hoop_loop *loop, struct hoop_flush *flush) {
     if (flush->is_queued)
         return;
+    if (loop->flush_first == NULL)
+        loop->deferred_ticks = loop->clock.ticks(&loop->clock);
     flush->is_queued = true;
     flush->next = NULL;
     *loop->flush_last = flush;
@@ -118,6 +120,14 @@ int hoop_loop_flush(struct hoop_loop *loop) {
         rc = flush->run(flush);
     }
     return rc;
+}
+
+/* What was put off long ago does not wait for the rest of a long phase. */
+static int flush_late(struct hoop_loop *loop) {
+    if (loop->flush_first == NULL || loop->clock.ticks(&loop->clock) - loop->deferred_ticks <
+                                         FLUSH_POLLS * loop->clock.poll_ticks)
+        return 0;
+    return hoop_loop_flush(loop);
 }
 
 static bool poll_is_due(const struct hoop_loop *loop) {
@@ -169,13 +179,14 @@ static int wait_for_events(struct hoop_loop *loop, struct hoop_poll_event *event
 }
 
 static int dispatch(struct hoop_loop *loop, const struct hoop_poll_event *events, int count) {
-    int rc = 0;
-    for (int i = 0; i < count && rc == 0; i++) {
-        loop->is_crowded = count >= CROWD; /* a nested iteration may have changed it */
-        rc = hoop_watches_dispatch(&loop->watches, &events[i]);
+    for (int i = 0; i < count; i++) {
+        int rc = hoop_watches_dispatch(&loop->watches, &events[i]);
+        if (rc == 0)
+            rc = flush_late(loop);
+        if (rc < 0)
+            return rc;
     }
-    loop->is_crowded = false;
-    return rc;
+    return 0;
 }
 
 static void expire_timers(struct hoop_loop *loop, int64_t now_ns) {
@@ -193,6 +204,7 @@ static int poll_and_dispatch(struct hoop_loop *loop) {
     int count = wait_for_events(loop, events, &now_ns);
     loop->polled_ticks = loop->clock.ticks(&loop->clock);
     loop->found_events = count > 0;
+    loop->is_crowded = count >= CROWD;
     hoop_loop_drain_inbox(loop);
     int rc = count < 0 && count != -EINTR ? count : 0;
     if (count > 0) {
@@ -211,6 +223,8 @@ static int run_ready(struct hoop_loop *loop) {
             break;
         loop->stats.callbacks++;
         int rc = item->type->run(item);
+        if (rc == 0)
+            rc = flush_late(loop);
         if (rc < 0)
             return rc;
     }

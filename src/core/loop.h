@@ -37,8 +37,8 @@ struct hoop_loop_hooks {
     const unsigned long *fork_count; /* of the process (watches.h), or NULL */
 };
 
-/* Work put off to the end of the current phase, once however often it is asked
- * for: a transport with several writes sends them together. */
+/* Work put off to the end of the current phase, or a few hundred microseconds, once
+ * however often it is asked for: a transport with several writes sends them together. */
 struct hoop_flush {
     int (*run)(struct hoop_flush *flush); /* as an item's */
     struct hoop_flush *next;
@@ -58,11 +58,12 @@ struct hoop_loop {
     struct hoop_inbox inbox;
     uint64_t polled_ticks; /* when the poller was last asked */
     bool found_events;     /* it reported some then */
-    bool is_crowded;       /* events of several descriptors are being dispatched */
+    bool is_crowded;       /* they were several: sends had better wait for each other */
     bool is_stopping;      /* the iteration must not block */
     bool poll_every_round; /* as asyncio does; slower */
     struct hoop_flush *flush_first;
     struct hoop_flush **flush_last;
+    uint64_t deferred_ticks; /* when the first of those was put off */
     struct hoop_clock clock;
     struct hoop_timers timers;
     struct hoop_watches watches;
@@ -89,7 +90,7 @@ int hoop_loop_iterate(struct hoop_loop *loop);
 static inline int hoop_loop_give(struct hoop_loop *loop, struct hoop_item *item);
 int hoop_loop_push_anythread(struct hoop_loop *loop, struct hoop_item *item);
 
-/* Runs `flush` when the current phase (events, or ready items) ends. */
+/* Runs `flush` when the current phase (events, or ready items) ends or has lasted. */
 void hoop_loop_defer(struct hoop_loop *loop, struct hoop_flush *flush);
 
 /* Runs what was deferred now, as after a phase: for who leaves the loop in its middle. */

@@ -507,6 +507,7 @@ static void test_a_crowd_is_four_events_of_one_poll(void) {
     for (int i = 0; i < 4; i++)
         fake_report(FD, READ);
     CHECK_TEXT(iterate(), "release wait acquire event crowd event crowd event crowd event crowd");
+    CHECK_TEXT(iterate(), "release wait acquire");
     CHECK(!loop.is_crowded);
     stop_watch();
     close_loop();
@@ -541,6 +542,53 @@ static void test_flush_deferred_between_iterations_runs_in_the_next(void) {
     defer_b();
     defer_a();
     CHECK_TEXT(iterate(), "release wait acquire flush:b flush:a");
+    close_loop();
+}
+
+static void let_long_pass(void) {
+    fake.ticks += 1000 * FAKE_POLL_TICKS;
+}
+
+static void test_flush_does_not_wait_for_a_long_phase(void) {
+    open_loop();
+    reset_flushes();
+    works[0].action = defer_a;
+    works[1].action = let_long_pass;
+    works[3].action = defer_b;
+    for (int i = 0; i < 5; i++)
+        give(i);
+    CHECK_TEXT(iterate(), "wait 0 1 flush:a 2 3 4 flush:b");
+    close_loop();
+}
+
+static int defer_a_and_let_long_pass(void) {
+    defer_a();
+    let_long_pass();
+    return 0;
+}
+
+static void test_flush_does_not_wait_for_many_events(void) {
+    open_loop();
+    reset_flushes();
+    start_watch(defer_a_and_let_long_pass);
+    fake_report(FD, READ);
+    fake_report(FD, READ);
+    CHECK_TEXT(iterate(), "release wait acquire event flush:a event flush:a");
+    stop_watch();
+    close_loop();
+}
+
+static void test_late_flush_may_leave_the_loop(void) {
+    open_loop();
+    reset_flushes();
+    flush_a.result = -1;
+    works[0].action = defer_a;
+    works[1].action = let_long_pass;
+    for (int i = 0; i < 3; i++)
+        give(i);
+    CHECK_EQ(hoop_loop_iterate(&loop), -1);
+    CHECK_TEXT(trace_take(), "wait 0 1 flush:a");
+    CHECK_TEXT(iterate(), "wait 2");
     close_loop();
 }
 
@@ -943,6 +991,9 @@ int main(void) {
     RUN(test_a_crowd_is_four_events_of_one_poll);
     RUN(test_flush_runs_once_at_the_end_of_the_phase);
     RUN(test_flush_deferred_between_iterations_runs_in_the_next);
+    RUN(test_flush_does_not_wait_for_a_long_phase);
+    RUN(test_flush_does_not_wait_for_many_events);
+    RUN(test_late_flush_may_leave_the_loop);
     RUN(test_flush_may_defer_another);
     RUN(test_flushes_stay_queued_when_an_item_leaves);
     RUN(test_flush_that_leaves_keeps_the_rest_for_later);
