@@ -7,11 +7,30 @@
 #include <stddef.h>
 #include <string.h>
 
+/* The number in decimal digits; the end of what was written. */
+static char *write_octet(char *text, unsigned int octet) {
+    if (octet >= 100)
+        *text++ = (char)('0' + octet / 100);
+    if (octet >= 10)
+        *text++ = (char)('0' + octet / 10 % 10);
+    *text++ = (char)('0' + octet % 10);
+    return text;
+}
+
+/* By hand: every datagram has one, and inet_ntop goes through a printf. */
 static PyObject *inet_address(const struct sockaddr_in *address) {
-    char host[INET_ADDRSTRLEN];
-    if (inet_ntop(AF_INET, &address->sin_addr, host, sizeof(host)) == NULL)
-        Py_RETURN_NONE;
-    return Py_BuildValue("(si)", host, (int)ntohs(address->sin_port));
+    char host[INET_ADDRSTRLEN], *end = host;
+    uint32_t number = ntohl(address->sin_addr.s_addr);
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        end = write_octet(end, number >> shift & 0xff);
+        *end++ = '.';
+    }
+    PyObject *text = PyUnicode_FromStringAndSize(host, end - host - 1);
+    PyObject *port = PyLong_FromLong(ntohs(address->sin_port));
+    PyObject *tuple = text == NULL || port == NULL ? NULL : PyTuple_Pack(2, text, port);
+    Py_XDECREF(text);
+    Py_XDECREF(port);
+    return tuple;
 }
 
 /* Python takes the host from getnameinfo, which writes the zone of a link-local

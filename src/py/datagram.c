@@ -91,8 +91,8 @@ static int receive_one(DatagramObject *self, size_t *received) {
     *received += (size_t)size;
     PyObject *data = PyBytes_FromStringAndSize(scratch, size);
     PyObject *address = data == NULL ? NULL : address_of(self, &from, length);
-    int rc = address == NULL ? pyhoop_transport_fatal(base, read_error)
-                             : deliver(self, data, address);
+    int rc =
+        address == NULL ? pyhoop_transport_fatal(base, read_error) : deliver(self, data, address);
     Py_XDECREF(address);
     Py_XDECREF(data);
     return rc;
@@ -113,8 +113,8 @@ static int receive_one_foreign(DatagramObject *self) {
     PyObject *data = PySequence_GetItem(pair, 0);
     PyObject *address = data == NULL ? NULL : PySequence_GetItem(pair, 1);
     Py_DECREF(pair);
-    int rc = address == NULL ? pyhoop_transport_fatal(base, read_error)
-                             : deliver(self, data, address);
+    int rc =
+        address == NULL ? pyhoop_transport_fatal(base, read_error) : deliver(self, data, address);
     Py_XDECREF(address);
     Py_XDECREF(data);
     return rc;

@@ -29,8 +29,7 @@ static const struct pyhoop_peer *find_peer(DatagramObject *self, PyObject *addre
     return &self->to;
 }
 
-static enum outcome send_by_socket_object(DatagramObject *self, PyObject *data,
-                                          PyObject *address) {
+static enum outcome send_by_socket_object(DatagramObject *self, PyObject *data, PyObject *address) {
     struct pyhoop_state *state = self->base.loop->state;
     PyObject *socket = Py_NewRef(self->base.socket);
     PyObject *result =
@@ -94,7 +93,7 @@ static int keep(DatagramObject *self, PyObject *data, PyObject *address) {
     TransportObject *base = &self->base;
     if (base->conn_lost > 0 || base->loop == NULL) /* nothing will be sent any more */
         return 0;
-    if (pyhoop_loop_check_open(base->loop) < 0)
+    if (base->out.count == 0 && pyhoop_loop_check_open(base->loop) < 0)
         return -1;
     PyObject *bytes = PyBytes_CheckExact(data) ? Py_NewRef(data) : PyBytes_FromObject(data);
     PyObject *pair = bytes == NULL ? NULL : PyTuple_Pack(2, bytes, address);
@@ -115,8 +114,7 @@ static int keep(DatagramObject *self, PyObject *data, PyObject *address) {
 static enum outcome send_first(DatagramObject *self) {
     struct pyhoop_outqueue *out = &self->base.out;
     PyObject *pair = Py_NewRef(pyhoop_outqueue_chunk(out, 0));
-    enum outcome outcome =
-        send_one(self, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    enum outcome outcome = send_one(self, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     if (outcome != BLOCKED && out->count > 0 && pyhoop_outqueue_chunk(out, 0) == pair)
         Py_DECREF(pyhoop_outqueue_take(out, size_of_pair(pair)));
     Py_DECREF(pair);
@@ -155,8 +153,8 @@ static int parse(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyO
         if (i >= nargs) {
             PyObject *name = PyTuple_GET_ITEM(kwnames, i - nargs);
             place = PyUnicode_CompareWithASCIIString(name, names[0]) == 0 ? 0 : 1;
-            is_wrong = PyUnicode_CompareWithASCIIString(name, names[place]) != 0 ||
-                       values[place] != NULL;
+            is_wrong =
+                PyUnicode_CompareWithASCIIString(name, names[place]) != 0 || values[place] != NULL;
         }
         values[place] = args[i];
     }

@@ -360,9 +360,8 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
                                       PyObject *protocol, PyObject *context, PyObject *server,
                                       PyObject *waiter, const struct sockaddr *peer,
                                       socklen_t peer_length) {
-    TransportObject *self =
-        pyhoop_transport_make(loop->state->transport_type, &watch_type, loop, fd, socket, protocol,
-                              context, server, waiter);
+    TransportObject *self = pyhoop_transport_make(loop->state->transport_type, &watch_type, loop,
+                                                  fd, socket, protocol, context, server, waiter);
     if (self != NULL && peer_length > 0 && peer_length <= sizeof(self->peer)) {
         memcpy(&self->peer, peer, peer_length);
         self->peer_length = peer_length;
