@@ -180,7 +180,7 @@ class TimerHandle(_AnyHandle):
 class Listener: ...
 
 @final
-class DatagramTransport(asyncio.DatagramTransport):
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     max_size: int
     @property
     def _address(self) -> Any: ...

@@ -147,9 +147,16 @@ static int receive_round(DatagramObject *self) {
     return rc < 0 ? -1 : 0;
 }
 
-static int on_events(struct hoop_watch *watch, uint32_t events) {
-    DatagramObject *self = (DatagramObject *)pyhoop_transport_of_watch(watch);
-    Py_INCREF(self);
+/* ---- events ---- */
+
+static DatagramObject *of_turn(struct hoop_item *item) {
+    return HOOP_CONTAINER_OF(item, DatagramObject, turn);
+}
+
+static int turn_run(struct hoop_item *item) {
+    DatagramObject *self = of_turn(item);
+    uint32_t events = self->ready;
+    self->ready = 0;
     int rc = 0;
     if (events & HOOP_POLL_READ)
         rc = receive_round(self);
@@ -157,6 +164,30 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
         rc = pyhoop_datagram_send_ready(self);
     Py_DECREF(self);
     return rc;
+}
+
+static void turn_drop(struct hoop_item *item) {
+    of_turn(item)->ready = 0;
+    Py_DECREF(of_turn(item));
+}
+
+static int turn_traverse(struct hoop_item *item, visitproc visit, void *arg) {
+    Py_VISIT(of_turn(item));
+    return 0;
+}
+
+static const struct pyhoop_item_type turn_type = {{turn_run, turn_drop}, turn_traverse};
+
+static int on_events(struct hoop_watch *watch, uint32_t events) {
+    DatagramObject *self = (DatagramObject *)pyhoop_transport_of_watch(watch);
+    bool is_queued = self->ready != 0;
+    /* No memory to queue it: what is ready is reported again. */
+    if (!is_queued && hoop_loop_give(&self->base.loop->core, &self->turn) < 0)
+        return 0;
+    self->ready |= events;
+    if (!is_queued)
+        Py_INCREF(self);
+    return 0;
 }
 
 static const struct pyhoop_watch_type watch_type = {{on_events, pyhoop_transport_forget},
@@ -244,6 +275,7 @@ PyObject *pyhoop_loop_make_datagram_transport(PyObject *op, PyObject *args, PyOb
         self->address = has_address ? Py_NewRef(address) : NULL;
         self->max_size = PYHOOP_SCRATCH_SIZE;
         self->family = family;
+        self->turn.type = &turn_type.core;
         self->is_foreign = is_foreign;
         if (pyhoop_transport_give_extra(&self->base, extra) < 0 || note_peer(self) < 0)
             Py_CLEAR(self);

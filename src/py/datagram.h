@@ -12,7 +12,10 @@
  * Errors: an OSError of a call goes to error_received and the transport lives on;
  *   what that or datagram_received raises goes to the exception handler, or to the
  *   caller of sendto. Any other error of a call is fatal, as in asyncio.
- * Order: a datagram goes out at once, or behind those that are queued.
+ * Order: what is ready is received and sent from the ready queue, behind the
+ *   callbacks that wait there already, as in asyncio: a protocol that is not
+ *   prepared yet would lose a datagram. One goes out at once, or behind those
+ *   that are queued.
  * Sockets: families whose addresses hoop does not know, and sockets of classes
  *   derived from socket.socket, are received and sent through their own methods
  *   (flag is_foreign), and so is a datagram whose address needs a look-up.
@@ -40,7 +43,9 @@ typedef struct {
     PyObject *address; /* where everything goes, asyncio's _address; NULL: to whom sendto says */
     struct pyhoop_peer from;
     struct pyhoop_peer to;
-    Py_ssize_t max_size; /* of a datagram received; longer ones are cut off */
+    Py_ssize_t max_size;   /* of a datagram received; longer ones are cut off */
+    struct hoop_item turn; /* receives and sends what is ready */
+    uint32_t ready;        /* events of that turn; 0: not queued */
     int family;
     bool is_foreign;
     bool is_connected;     /* to a peer with an address: sendto's counts for nothing */

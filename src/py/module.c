@@ -74,21 +74,32 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *ba
 }
 
 /* Its struct begins as the instances of asyncio's base do: head, then the `_extra` slot. */
-static PyTypeObject *make_transport_type(PyObject *module, PyType_Spec *spec, PyObject *base) {
+static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state,
+                                         PyType_Spec *spec, PyObject *bases) {
     Py_ssize_t expected = (Py_ssize_t)offsetof(TransportObject, dict);
-    if (((PyTypeObject *)base)->tp_basicsize != expected) {
-        PyErr_Format(PyExc_ImportError, "%R has a layout hoop does not know", base);
+    if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize != expected) {
+        PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
         return NULL;
     }
-    PyTypeObject *type = make_type(module, spec, base);
+    PyTypeObject *type = make_type(module, spec, bases);
     if (type != NULL && pyhoop_transport_share(type) < 0)
         Py_CLEAR(type);
     return type;
 }
 
+/* Both bases, as asyncio's own since 3.12. */
+static PyTypeObject *make_datagram_transport_type(PyObject *module, struct pyhoop_state *state) {
+    PyObject *bases = PyTuple_Pack(2, state->asyncio_transport, state->asyncio_datagram_transport);
+    PyTypeObject *type = NULL;
+    if (bases != NULL)
+        type = make_transport_type(module, state, &pyhoop_datagram_transport_spec, bases);
+    Py_XDECREF(bases);
+    return type;
+}
+
 static PyTypeObject *make_stream_transport_type(PyObject *module, struct pyhoop_state *state) {
     PyTypeObject *type =
-        make_transport_type(module, &pyhoop_transport_spec, state->asyncio_transport);
+        make_transport_type(module, state, &pyhoop_transport_spec, state->asyncio_transport);
     if (type == NULL)
         return NULL;
     PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
@@ -110,8 +121,7 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
                                      : (PyTypeObject *)Py_XNewRef((PyObject *)state->handle_type);
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
     state->transport_type = make_stream_transport_type(module, state);
-    state->datagram_transport_type = make_transport_type(module, &pyhoop_datagram_transport_spec,
-                                                         state->asyncio_datagram_transport);
+    state->datagram_transport_type = make_datagram_transport_type(module, state);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||

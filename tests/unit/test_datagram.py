@@ -145,6 +145,24 @@ async def test_messages_before_the_endpoint_is_made_come_after_the_call(kind, lo
         await protocol.seen("connection_lost")
 
 
+def test_callbacks_that_wait_come_before_datagrams(loop):
+    """A task that is about to start can prepare for a datagram that is there already."""
+    with datagram_socket("udp") as peer:
+        sock = datagram_socket("udp")
+        transport, protocol = loop.run_until_complete(
+            loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
+        )
+        loop.run_until_complete(asyncio.sleep(0))
+        for _ in range(3):
+            peer.sendto(b"x", sock.getsockname())
+            loop.call_soon(protocol.events.append, "callback")
+            loop.run_until_complete(protocol.until(lambda: protocol.events[-1] != "callback"))
+        transport.close()
+        loop.run_until_complete(protocol.seen("connection_lost"))
+        loop.run_until_complete(asyncio.sleep(0))
+    assert protocol.events[1:-1] == ["callback", "datagram_received"] * 3
+
+
 async def test_a_flood_comes_in_order_and_lets_callbacks_run(loop):
     """No descriptor keeps the loop: at most 64 datagrams without a turn for the others."""
     turns = []
@@ -816,6 +834,7 @@ async def test_extra_info(endpoint, loop):
 
 async def test_protocol_can_be_replaced(endpoint, loop):
     async with endpoint() as (transport, protocol, peer):
+        assert isinstance(transport, asyncio.Transport)
         assert isinstance(transport, asyncio.DatagramTransport) or sys.version_info < (3, 12)
         assert transport.get_protocol() is protocol
         other = DatagramRecorder()
