@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hoop._hoop import DatagramTransport, SocketTransport
     from hoop._loop import Loop
 
-    Transport = SocketTransport | DatagramTransport
+    _Transport = SocketTransport | DatagramTransport
 
 _POLLED = {0: "idle", 1: "polling", 2: "polling", 3: "polling"}
 _FORMATS_BY_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
@@ -53,7 +53,7 @@ def describe_handle(handle: Any) -> str:
     return f"<{' '.join(info)}>"
 
 
-def describe_transport(transport: "Transport") -> str:
+def describe_transport(transport: "_Transport") -> str:
     """Return `repr()` of a transport, as asyncio's selector transports write it."""
     info = [type(transport).__name__]
     if transport._sock_fd < 0:
@@ -98,7 +98,7 @@ def report_slow_handle(loop: "Loop", handle: Any, seconds: float) -> None:
         _report_slow(loop, what, seconds)
 
 
-def report_slow_call(loop: "Loop", transport: "Transport", method: str, seconds: float) -> None:
+def report_slow_call(loop: "Loop", transport: "_Transport", method: str, seconds: float) -> None:
     """Log a protocol method that ran longer than `slow_callback_duration` in debug mode."""
     if seconds >= loop.slow_callback_duration:
         protocol = transport.get_protocol()
@@ -110,7 +110,7 @@ def log_debug(message: str, subject: object) -> None:
     logger.debug(message, subject)
 
 
-def log_error(transport: "Transport", message: str, exception: BaseException) -> None:
+def log_error(transport: "_Transport", message: str, exception: BaseException) -> None:
     """Log the OSError that ended a connection: it is nobody's bug, so debug mode only."""
     logger.debug("%r: %s", transport, message, exc_info=exception)
 
