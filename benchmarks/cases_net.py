@@ -80,7 +80,8 @@ def last_line(text: str) -> str:
 def server_command(case: NetCase, loop: str, path: str) -> list[str]:
     """Return the command line of the server for a loop or limit."""
     if loop == "c-epoll":
-        return [str(cprograms.ECHO), path if case.unix else "127.0.0.1:0"]
+        datagrams = ["--udp"] if case.proto == "udp" else []
+        return [str(cprograms.ECHO), *datagrams, path if case.unix else "127.0.0.1:0"]
     where = ["--unix", path] if case.unix else ["--host", "127.0.0.1"]
     fill = ["--fill-heap"] if case.mode == "idle" else []
     return [sys.executable, str(SERVER), "--loop", loop, "--proto", case.proto, *where, *fill]
@@ -264,6 +265,13 @@ def echo_case(size: int, connections: int, proto: str = "protocol", unix: bool =
     )
 
 
+def udp_case(size: int, peers: int) -> NetCase:
+    """Return the case of a server socket that echoes datagrams to so many peers."""
+    plural = "peer" if peers == 1 else "peers"
+    title = f"UDP echo {size_text(size)}, {peers} {plural}"
+    return NetCase(f"udp-{size}-{peers}", title, "us", "udp", size, peers, "udp")
+
+
 KIB = 1024
 CASES = [
     *(
@@ -275,6 +283,7 @@ CASES = [
     echo_case(128 * KIB, 10, proto="buffered"),
     *(echo_case(KIB, connections, proto="streams") for connections in (1, 100)),
     *(echo_case(KIB, connections, unix=True) for connections in (1, 100)),
+    *(udp_case(KIB, peers) for peers in (1, 100)),
     NetCase("connect", "connect, echo 64 B, close", "us", "connect"),
     NetCase("idle-memory", "memory of an idle connection", "B", "idle"),
 ]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The echo server of the network cases, on the loop named on the command line.
 
-    server.py --loop NAME --proto protocol|buffered|streams (--host 127.0.0.1 | --unix PATH)
+    server.py --loop NAME --proto protocol|buffered|streams|udp (--host 127.0.0.1 | --unix PATH)
 
 Prints "ready PORT" (0 for a unix socket) when it listens and serves until it is killed. The name
 c-pycall stands for the extension module in c/pycall_echo.c, which has only the protocol kind.
@@ -20,6 +20,7 @@ import loops
 
 BACKLOG = 1024
 READ_BYTES = 65536
+DATAGRAM_BUFFER = 1 << 20
 
 
 class Echo(asyncio.Protocol):
@@ -58,6 +59,21 @@ class BufferedEcho(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Send it back."""
         self.transport.write(bytes(self.view[:nbytes]))
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    """One call in, one call out, with the peer's address."""
+
+    __slots__ = ("transport",)
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        """Keep the transport."""
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Send it back."""
+        self.transport.sendto(data, addr)
 
 
 class LimitEcho:
@@ -102,8 +118,22 @@ async def listen(proto: str, host: str | None, path: str | None) -> asyncio.Serv
     return await loop.create_server(PROTOCOLS[proto], host, 0, backlog=BACKLOG)
 
 
+async def serve_datagrams(host: str | None, path: str | None) -> None:
+    """Do the same with datagrams; the socket has room for one of each of a hundred peers."""
+    listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET, socket.SOCK_DGRAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
+    listener.bind(path or (host, 0))
+    loop = asyncio.get_running_loop()
+    endpoint = await loop.create_datagram_endpoint(DatagramEcho, sock=listener)
+    print("ready", 0 if path else listener.getsockname()[1], flush=True)
+    await loop.create_future()
+    del endpoint
+
+
 async def serve(proto: str, host: str | None, path: str | None) -> None:
     """Listen, say so, and never return."""
+    if proto == "udp":
+        await serve_datagrams(host, path)
     server = await listen(proto, host, path)
     print("ready", 0 if path else server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().create_future()
@@ -138,7 +168,7 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loop", required=True, choices=[*loops.FACTORIES, "c-pycall"])
-    parser.add_argument("--proto", default="protocol", choices=[*PROTOCOLS, "streams"])
+    parser.add_argument("--proto", default="protocol", choices=[*PROTOCOLS, "streams", "udp"])
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--host")
     where.add_argument("--unix")

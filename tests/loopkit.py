@@ -293,3 +293,86 @@ async def connection(
         await protocol.seen("connection_lost")
         # The descriptor is closed after connection_lost returned.
         await asyncio.sleep(0)
+
+
+class DatagramRecorder(asyncio.DatagramProtocol):
+    """The same for datagrams: `received` has (data, address) pairs, `failures` the errors."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.received: list[tuple[bytes, Any]] = []
+        self.failures: list[Exception] = []
+        self.exception: BaseException | None = None
+        self.transport: Any = None
+        self._changed = asyncio.Event()
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._note("connection_made")
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.received.append((data, addr))
+        self._note("datagram_received")
+
+    def error_received(self, exc: Exception) -> None:
+        self.failures.append(exc)
+        self._note("error_received")
+
+    def pause_writing(self) -> None:
+        self._note("pause_writing")
+
+    def resume_writing(self) -> None:
+        self._note("resume_writing")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.exception = exc
+        self._note("connection_lost")
+
+    until = Recorder.until
+    seen = Recorder.seen
+
+    @property
+    def data(self) -> list[bytes]:
+        """What has come, without the addresses."""
+        return [data for data, _ in self.received]
+
+
+def datagram_socket(kind: str) -> socket.socket:
+    """A bound blocking socket of `kind`: "udp", "udp6" or "unix" (the latter with a name)."""
+    families = {"udp": socket.AF_INET, "udp6": socket.AF_INET6, "unix": socket.AF_UNIX}
+    sock = socket.socket(families[kind], socket.SOCK_DGRAM)
+    sock.settimeout(5.0)  # for what has been sent already
+    if kind == "unix":
+        sock.bind(f"\0hoop-test-{os.getpid()}-{next(_serial)}")
+    else:
+        sock.bind(("127.0.0.1" if kind == "udp" else "::1", 0))
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def datagram_endpoint(
+    kind: str, protocol_factory: Callable[[], Any] = DatagramRecorder, *, connected: bool = False
+) -> AsyncIterator[tuple[Any, Any, socket.socket]]:
+    """One datagram transport and a raw blocking socket as its peer.
+
+    Yields (transport, protocol, peer). If `connected`, the transport's socket is connected to the
+    peer. What is still open afterwards is aborted.
+    """
+    loop = asyncio.get_running_loop()
+    with datagram_socket(kind) as peer:
+        sock = datagram_socket(kind)
+        if connected:
+            sock.connect(peer.getsockname())
+        transport, protocol = await loop.create_datagram_endpoint(protocol_factory, sock=sock)
+        try:
+            yield transport, protocol, peer
+        finally:
+            if not transport.is_closing():
+                transport.abort()
+        await protocol.seen("connection_lost")
+        # The descriptor is closed after connection_lost returned.
+        await asyncio.sleep(0)

@@ -4,7 +4,10 @@
  * event, the reply sent at once; what the kernel does not take waits for EPOLLOUT, and the
  * connection is not read meanwhile.
  *
- *   echo ADDRESS     prints "ready PORT" (PORT 0 for a unix socket) when it listens
+ * With --udp: datagrams on one socket, each received and sent back by a call of its own until none
+ * is left; a reply that finds no room is dropped.
+ *
+ *   echo [--udp] ADDRESS     prints "ready PORT" (PORT 0 for a unix socket) when it listens
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -118,10 +121,38 @@ static void send_rest(int epoll, struct connection *connection) {
     }
 }
 
+__attribute__((noreturn)) static void echo_datagrams(const struct address *address) {
+    int fd = socket(address->storage.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int room = 1 << 20;
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN};
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0 ||
+        bind(fd, (const struct sockaddr *)&address->storage, address->length) < 0 ||
+        epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        fail("datagram socket");
+    printf("ready %d\n", port_of(fd));
+    fflush(stdout);
+    for (;;) {
+        if (epoll_wait(epoll, &event, 1, -1) < 0)
+            fail("epoll_wait");
+        struct sockaddr_storage peer;
+        ssize_t n;
+        do {
+            socklen_t length = sizeof peer;
+            n = recvfrom(fd, scratch, sizeof scratch, 0, (struct sockaddr *)&peer, &length);
+            if (n >= 0)
+                sendto(fd, scratch, (size_t)n, 0, (struct sockaddr *)&peer, length);
+        } while (n >= 0);
+    }
+}
+
 int main(int argc, char **argv) {
-    if (argc != 2)
-        fail("usage: echo ADDRESS");
-    struct address address = address_parse(argv[1]);
+    bool is_datagram = argc == 3 && strcmp(argv[1], "--udp") == 0;
+    if (argc != 2 + is_datagram)
+        fail("usage: echo [--udp] ADDRESS");
+    struct address address = address_parse(argv[1 + is_datagram]);
+    if (is_datagram)
+        echo_datagrams(&address);
     int listener = listen_on(&address);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event listening = {.events = EPOLLIN, .data.ptr = NULL};

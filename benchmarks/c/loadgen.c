@@ -3,12 +3,13 @@
  * The client of the network cases. One thread; each connection has one message in flight.
  *
  *   loadgen echo    ADDRESS --connections N --size BYTES --seconds S --warmup S [--server PID]
+ *   loadgen udp     ADDRESS (as echo: N sockets, datagrams to one server socket)
  *   loadgen connect ADDRESS --size BYTES --seconds S --warmup S [--server PID]
  *   loadgen idle    ADDRESS
  *
  * ADDRESS is HOST:PORT (numeric IPv4) or the path of a unix socket.
  *
- * echo and connect first make two short connections that check the echoed bytes (they also bring
+ * echo, udp and connect first make two short connections that check the echoed bytes (they also bring
  * the server to its steady state), run for the warm-up, then measure and print one JSON object:
  * operations, wall seconds, and within the measured window, in nanoseconds, the CPU time of this
  * process and of the server (all threads of it, from its CPU clock) and the time the core this
@@ -33,6 +34,7 @@
 
 enum {
     BLOCKING_MAX_BYTES = 16 * 1024, /* fits any socket buffer: send() cannot block for ever */
+    DATAGRAM_MAX_BYTES = 32 * 1024, /* fits an empty socket buffer of the default size */
     REPLY_TIMEOUT_MS = 10000,
     EVENTS = 256,
 };
@@ -60,6 +62,7 @@ struct sample {
     uint64_t idle_ns;
 };
 
+static int socket_type = SOCK_STREAM;
 static unsigned char *message; /* what is sent, options.size bytes */
 static unsigned char *scratch; /* what comes back */
 
@@ -114,7 +117,7 @@ static void print_result(uint64_t operations, struct sample before, struct sampl
 }
 
 static int dial(const struct address *address) {
-    int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(address->storage.ss_family, socket_type | SOCK_CLOEXEC, 0);
     if (fd < 0)
         fail("socket");
     if (connect(fd, (const struct sockaddr *)&address->storage, address->length) < 0)
@@ -348,7 +351,7 @@ int main(int argc, char **argv) {
     }
     errno = 0;
     if (argc - optind != 2 || !options.size || !options.connections)
-        fail("usage: loadgen echo|connect|idle ADDRESS [options]");
+        fail("usage: loadgen echo|udp|connect|idle ADDRESS [options]");
     const char *mode = argv[optind];
     options.address = address_parse(argv[optind + 1]);
 
@@ -365,6 +368,12 @@ int main(int argc, char **argv) {
     }
 
     errno = 0;
+    if (strcmp(mode, "udp") == 0) {
+        if (options.size > DATAGRAM_MAX_BYTES)
+            fail("udp: --size is at most %d", DATAGRAM_MAX_BYTES);
+        socket_type = SOCK_DGRAM;
+        mode = "echo";
+    }
     prime(&options);
     if (strcmp(mode, "idle") == 0) {
         run_idle(&options);

@@ -85,6 +85,20 @@ ssize_t hoop_sys_send_vector(int fd, struct iovec *vector, size_t count) {
     return result;
 }
 
+ssize_t hoop_sys_recv_from(int fd, void *buffer, size_t size, struct sockaddr *address,
+                           socklen_t *length) {
+    ssize_t result;
+    RETRY(result, recvfrom(fd, buffer, size, MSG_DONTWAIT, address, length));
+    return result;
+}
+
+ssize_t hoop_sys_send_to(int fd, const void *buffer, size_t size, const struct sockaddr *address,
+                         socklen_t length) {
+    ssize_t result;
+    RETRY(result, sendto(fd, buffer, size, MSG_DONTWAIT | MSG_NOSIGNAL, address, length));
+    return result;
+}
+
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length) {
     int result;
     RETRY(result, accept4(fd, address, length, SOCK_CLOEXEC | SOCK_NONBLOCK));

@@ -32,6 +32,14 @@ int hoop_sys_close(int fd);
 ssize_t hoop_sys_recv(int fd, void *buffer, size_t size);
 ssize_t hoop_sys_send(int fd, const void *buffer, size_t size);
 ssize_t hoop_sys_send_vector(int fd, struct iovec *vector, size_t count);
+
+/* A datagram, cut off at `size`. `length` is that of the buffer at `address`, then that of the
+ * sender's address: 0 if it has none. */
+ssize_t hoop_sys_recv_from(int fd, void *buffer, size_t size, struct sockaddr *address,
+                           socklen_t *length);
+ssize_t hoop_sys_send_to(int fd, const void *buffer, size_t size, const struct sockaddr *address,
+                         socklen_t length);
+
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length);
 int hoop_sys_shutdown_write(int fd);
 int hoop_sys_socket_option(int fd, int level, int name, int *value);

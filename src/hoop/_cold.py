@@ -17,8 +17,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hoop._hoop import SocketTransport
+    from hoop._hoop import DatagramTransport, SocketTransport
     from hoop._loop import Loop
+
+    _Transport = SocketTransport | DatagramTransport
 
 ADDRESS_FAMILIES = {int(family): family for family in socket.AddressFamily}
 SOCKET_KINDS = {int(kind): kind for kind in socket.SocketKind}
@@ -54,7 +56,7 @@ def describe_handle(handle: Any) -> str:
     return f"<{' '.join(info)}>"
 
 
-def describe_transport(transport: "SocketTransport") -> str:
+def describe_transport(transport: "_Transport") -> str:
     """Return `repr()` of a transport, as asyncio's selector transports write it."""
     info = [type(transport).__name__]
     if transport._sock_fd < 0:
@@ -99,9 +101,7 @@ def report_slow_handle(loop: "Loop", handle: Any, seconds: float) -> None:
         _report_slow(loop, what, seconds)
 
 
-def report_slow_call(
-    loop: "Loop", transport: "SocketTransport", method: str, seconds: float
-) -> None:
+def report_slow_call(loop: "Loop", transport: "_Transport", method: str, seconds: float) -> None:
     """Log a protocol method that ran longer than `slow_callback_duration` in debug mode."""
     if seconds >= loop.slow_callback_duration:
         protocol = transport.get_protocol()
@@ -113,7 +113,7 @@ def log_debug(message: str, subject: object) -> None:
     logger.debug(message, subject)
 
 
-def log_error(transport: "SocketTransport", message: str, exception: BaseException) -> None:
+def log_error(transport: "_Transport", message: str, exception: BaseException) -> None:
     """Log the OSError that ended a connection: it is nobody's bug, so debug mode only."""
     logger.debug("%r: %s", transport, message, exc_info=exception)
 

@@ -6,6 +6,7 @@
 #define HOOP_PY_ADDRESS_H
 
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "py/compat.h"
 
@@ -15,5 +16,17 @@ PyObject *pyhoop_address(const struct sockaddr *address, socklen_t length);
 
 /* A tuple of the objects, whose references it takes over; NULL if one of them is. */
 PyObject *pyhoop_tuple_give(PyObject **fields, Py_ssize_t count);
+
+/* Room for any of these. */
+union pyhoop_sockaddr {
+    struct sockaddr any;
+    struct sockaddr_un unix_;
+    struct sockaddr_storage storage;
+};
+
+/* The way back, for what needs no look-up and cannot change: an exact tuple with a numeric host
+ * and an int port [, flowinfo, scope id], or a path as str or bytes. Returns the length, or 0
+ * without an exception if it is anything else, which is socket.socket's affair. */
+socklen_t pyhoop_sockaddr(int family, PyObject *address, union pyhoop_sockaddr *result);
 
 #endif

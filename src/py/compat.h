@@ -57,6 +57,13 @@ static inline vectorcallfunc pyhoop_vectorcall_of(PyObject *callable) {
 #define PYHOOP_THREADSAFE_HANDLE_NAME "Handle"
 #endif
 
+/* What asyncio counts for a queued datagram beside its bytes. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define PYHOOP_DATAGRAM_HEADER_SIZE 8
+#else
+#define PYHOOP_DATAGRAM_HEADER_SIZE 0
+#endif
+
 /* What inspect.signature() says of create_task: as asyncio's. */
 #if PY_VERSION_HEX >= 0x030E0000
 #define PYHOOP_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)"

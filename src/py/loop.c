@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "py/datagram.h"
 #include "py/fork.h"
 #include "py/listener.h"
 #include "py/readers.h"
@@ -466,6 +467,9 @@ static PyMethodDef loop_methods[] = {
     {"_add_callback_signalsafe", pyhoop_loop_add_callback_signalsafe, METH_O,
      PyDoc_STR("_add_callback_signalsafe($self, handle, /)\n--\n\n")},
     {"_check_closed", loop_check_closed, METH_NOARGS, PyDoc_STR("_check_closed($self)\n--\n\n")},
+    {"_make_datagram_transport", VARARGS(pyhoop_loop_make_datagram_transport),
+     PyDoc_STR("_make_datagram_transport($self, sock, protocol, address=None, waiter=None, "
+               "extra=None)\n--\n\n")},
     {"_make_socket_transport", VARARGS(pyhoop_loop_make_socket_transport),
      PyDoc_STR("_make_socket_transport($self, sock, protocol, waiter=None, *, extra=None, "
                "server=None, context=None)\n--\n\n")},

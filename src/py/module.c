@@ -2,6 +2,7 @@
  *
  * module: hoop._hoop, put together.
  */
+#include "py/datagram.h"
 #include "py/fork.h"
 #include "py/handle.h"
 #include "py/listener.h"
@@ -73,14 +74,33 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *ba
     return (PyTypeObject *)type;
 }
 
-/* Its struct begins as asyncio.Transport's instances do: head, then the `_extra` slot. */
-static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state) {
+/* Its struct begins as the instances of asyncio's base do: head, then the `_extra` slot. */
+static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state,
+                                         PyType_Spec *spec, PyObject *bases) {
     Py_ssize_t expected = (Py_ssize_t)offsetof(TransportObject, dict);
     if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize != expected) {
         PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
         return NULL;
     }
-    PyTypeObject *type = make_type(module, &pyhoop_transport_spec, state->asyncio_transport);
+    PyTypeObject *type = make_type(module, spec, bases);
+    if (type != NULL && pyhoop_transport_share(type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
+
+/* Both bases, as asyncio's own since 3.12. */
+static PyTypeObject *make_datagram_transport_type(PyObject *module, struct pyhoop_state *state) {
+    PyObject *bases = PyTuple_Pack(2, state->asyncio_transport, state->asyncio_datagram_transport);
+    PyTypeObject *type = NULL;
+    if (bases != NULL)
+        type = make_transport_type(module, state, &pyhoop_datagram_transport_spec, bases);
+    Py_XDECREF(bases);
+    return type;
+}
+
+static PyTypeObject *make_stream_transport_type(PyObject *module, struct pyhoop_state *state) {
+    PyTypeObject *type =
+        make_transport_type(module, state, &pyhoop_transport_spec, state->asyncio_transport);
     if (type == NULL)
         return NULL;
     PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
@@ -101,11 +121,13 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
         PYHOOP_HAS_THREADSAFE_HANDLE ? make_type(module, &pyhoop_threadsafe_handle_spec, NULL)
                                      : (PyTypeObject *)Py_XNewRef((PyObject *)state->handle_type);
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
-    state->transport_type = make_transport_type(module, state);
+    state->transport_type = make_stream_transport_type(module, state);
+    state->datagram_transport_type = make_datagram_transport_type(module, state);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
-                   state->transport_type == NULL || state->loop_type == NULL
+                   state->transport_type == NULL || state->datagram_transport_type == NULL ||
+                   state->loop_type == NULL
                ? -1
                : 0;
 }
@@ -130,6 +152,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->threadsafe_handle_type);
     Py_VISIT(state->listener_type);
     Py_VISIT(state->transport_type);
+    Py_VISIT(state->datagram_transport_type);
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
@@ -153,6 +176,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->threadsafe_handle_type);
     Py_CLEAR(state->listener_type);
     Py_CLEAR(state->transport_type);
+    Py_CLEAR(state->datagram_transport_type);
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);

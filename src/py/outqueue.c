@@ -34,12 +34,16 @@ static int make_room(struct pyhoop_outqueue *queue) {
     return 0;
 }
 
-int pyhoop_outqueue_give(struct pyhoop_outqueue *queue, PyObject *bytes) {
+int pyhoop_outqueue_give_sized(struct pyhoop_outqueue *queue, PyObject *chunk, size_t size) {
     if (queue->first + queue->count == queue->capacity && make_room(queue) < 0)
         return -1;
-    chunks_of(queue)[queue->first + queue->count++] = bytes;
-    queue->size += (size_t)PyBytes_GET_SIZE(bytes);
+    chunks_of(queue)[queue->first + queue->count++] = chunk;
+    queue->size += size;
     return 0;
+}
+
+int pyhoop_outqueue_give(struct pyhoop_outqueue *queue, PyObject *bytes) {
+    return pyhoop_outqueue_give_sized(queue, bytes, (size_t)PyBytes_GET_SIZE(bytes));
 }
 
 PyObject *pyhoop_outqueue_chunk(const struct pyhoop_outqueue *queue, size_t index) {
@@ -82,9 +86,19 @@ void pyhoop_outqueue_drop(struct pyhoop_outqueue *queue, size_t count) {
         become_empty(queue);
 }
 
+PyObject *pyhoop_outqueue_take(struct pyhoop_outqueue *queue, size_t size) {
+    PyObject *chunk = chunks_of(queue)[queue->first++];
+    queue->size -= size;
+    if (--queue->count == 0)
+        become_empty(queue);
+    return chunk;
+}
+
 void pyhoop_outqueue_clear(struct pyhoop_outqueue *queue) {
-    PyObject **chunks = chunks_of(queue) + queue->first;
-    for (uint32_t i = 0; i < queue->count; i++)
+    struct pyhoop_outqueue taken = *queue; /* letting go of an address may run anybody's code */
+    pyhoop_outqueue_init(queue);
+    PyObject **chunks = chunks_of(&taken) + taken.first;
+    for (uint32_t i = 0; i < taken.count; i++)
         Py_DECREF(chunks[i]);
-    become_empty(queue);
+    become_empty(&taken);
 }

@@ -2,12 +2,16 @@
  *
  * outqueue: bytes on their way out of a transport, in order.
  *
- * Owns: a reference to each bytes object in it.
+ * A stream's chunks are bytes objects, given, peeked at and dropped as bytes. A
+ * datagram transport's are (bytes, address) pairs, given with a size and taken
+ * one by one.
+ *
+ * Owns: a reference to each chunk in it.
  * Threads: one, the loop's.
  * Errors: -1 with MemoryError set; nothing has changed then.
  * Cost: two chunks fit inside the structure; more take a heap array, which is
  *   freed when the queue runs empty.
- * Invariants: 1. size is the sum of the chunks' lengths less `offset`.
+ * Invariants: 1. size is the sum of the chunks' sizes less `offset`.
  *             2. offset is less than the length of the first chunk, 0 when empty.
  */
 #ifndef HOOP_PY_OUTQUEUE_H
@@ -26,7 +30,7 @@ struct pyhoop_outqueue {
         PyObject *inlined[PYHOOP_OUTQUEUE_INLINE];
         PyObject **heap;
     } chunks;
-    size_t size;   /* bytes to go */
+    size_t size;   /* bytes to go, or what datagrams count for */
     size_t offset; /* bytes of the first chunk that are gone */
     uint32_t first;
     uint32_t count;
@@ -37,6 +41,12 @@ void pyhoop_outqueue_init(struct pyhoop_outqueue *queue);
 
 /* Takes over a reference to `bytes`, which is not empty; on error the caller keeps it. */
 int pyhoop_outqueue_give(struct pyhoop_outqueue *queue, PyObject *bytes);
+
+/* The same with any object, which counts for `size`; for queues that are not peeked at. */
+int pyhoop_outqueue_give_sized(struct pyhoop_outqueue *queue, PyObject *chunk, size_t size);
+
+/* Takes the first chunk, which was given with `size`; the queue is not empty. */
+PyObject *pyhoop_outqueue_take(struct pyhoop_outqueue *queue, size_t size);
 
 /* Fills `vector` from the front; how many entries it used. */
 size_t pyhoop_outqueue_peek(const struct pyhoop_outqueue *queue, struct iovec *vector,

@@ -39,12 +39,14 @@
     X(create_future)                                                                               \
     X(create_task)                                                                                 \
     X(data_received)                                                                               \
+    X(datagram_received)                                                                           \
     X(default)                                                                                     \
     X(delay)                                                                                       \
     X(detach)                                                                                      \
     X(done)                                                                                        \
     X(ensure_future)                                                                               \
     X(eof_received)                                                                                \
+    X(error_received)                                                                              \
     X(exception)                                                                                   \
     X(fileno)                                                                                      \
     X(Future)                                                                                      \
@@ -62,6 +64,8 @@
     X(result)                                                                                      \
     X(run_forever)                                                                                 \
     X(resume_writing)                                                                              \
+    X(send)                                                                                        \
+    X(sendto)                                                                                      \
     X(set_exception)                                                                               \
     X(set_result)                                                                                  \
     X(slow_callback_duration)                                                                      \
@@ -75,6 +79,7 @@
 #define PYHOOP_IMPORTS(X)                                                                          \
     X(asyncio_base_loop, "asyncio.base_events", "BaseEventLoop")                                   \
     X(asyncio_buffered_protocol, "asyncio.protocols", "BufferedProtocol")                          \
+    X(asyncio_datagram_transport, "asyncio.transports", "DatagramTransport")                       \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
     X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
     X(asyncio_threadsafe_handle, "asyncio.events", PYHOOP_THREADSAFE_HANDLE_NAME)                  \
@@ -108,6 +113,7 @@ struct pyhoop_state {
     PyTypeObject *threadsafe_handle_type;
     PyTypeObject *listener_type;
     PyTypeObject *transport_type;
+    PyTypeObject *datagram_transport_type;
     PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;

@@ -18,22 +18,18 @@ static int item_traverse(struct hoop_item *item, visitproc visit, void *arg);
 static const struct pyhoop_item_type item_type = {{item_run, item_drop}, item_traverse};
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
-static void forget(struct hoop_watch *watch);
-static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg);
 
-static const struct pyhoop_watch_type watch_type = {{on_events, forget}, watch_traverse};
+static const struct pyhoop_watch_type watch_type = {{on_events, pyhoop_transport_forget},
+                                                    pyhoop_transport_traverse_watch};
 
 static TransportObject *of_item(struct hoop_item *item) {
     return HOOP_CONTAINER_OF(item, TransportObject, item);
 }
 
-static TransportObject *of_watch(struct hoop_watch *watch) {
-    return HOOP_CONTAINER_OF(watch, TransportObject, watch);
-}
-
 TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
     struct hoop_watch *watch = hoop_watches_find(&loop->core.watches, fd);
-    return watch != NULL && watch->type == &watch_type.core ? of_watch(watch) : NULL;
+    bool is_transport = watch != NULL && watch->type->forget == pyhoop_transport_forget;
+    return is_transport ? pyhoop_transport_of_watch(watch) : NULL;
 }
 
 /* No more events; gives up the loop's reference, so the caller has one. */
@@ -46,8 +42,8 @@ static void stop_watching(TransportObject *self) {
 }
 
 /* The descriptor's number was reused behind the transport's back. */
-static void forget(struct hoop_watch *watch) {
-    TransportObject *self = of_watch(watch);
+void pyhoop_transport_forget(struct hoop_watch *watch) {
+    TransportObject *self = pyhoop_transport_of_watch(watch);
     Py_INCREF(self);
     stop_watching(self);
     Py_DECREF(self);
@@ -87,7 +83,8 @@ static int report_slow_call(TransportObject *self, PyObject *method, int64_t sta
     return result == NULL ? -1 : 0;
 }
 
-PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObject *argument) {
+/* `args` has room for the protocol in front. */
+static PyObject *call(TransportObject *self, PyObject *method, PyObject **args, size_t count) {
     PyObject *protocol = self->protocol;
     if (protocol == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "transport has no protocol any more");
@@ -99,8 +96,8 @@ PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObjec
     if (context == NULL)
         return NULL;
     Py_INCREF(protocol);
-    PyObject *args[] = {protocol, argument};
-    PyObject *result = PyObject_VectorcallMethod(method, args, argument == NULL ? 1 : 2, NULL);
+    args[0] = protocol;
+    PyObject *result = PyObject_VectorcallMethod(method, args, count, NULL);
     Py_DECREF(protocol);
     if (PyContext_Exit(context) < 0)
         Py_CLEAR(result);
@@ -108,6 +105,17 @@ PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObjec
     if (is_debug && result != NULL && report_slow_call(self, method, start_ns) < 0)
         Py_CLEAR(result);
     return result;
+}
+
+PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObject *argument) {
+    PyObject *args[] = {NULL, argument};
+    return call(self, method, args, argument == NULL ? 1 : 2);
+}
+
+PyObject *pyhoop_transport_call_with_two(TransportObject *self, PyObject *method, PyObject *first,
+                                         PyObject *second) {
+    PyObject *args[] = {NULL, first, second};
+    return call(self, method, args, 3);
 }
 
 int pyhoop_transport_report(TransportObject *self, const char *message) {
@@ -174,7 +182,7 @@ int pyhoop_transport_update(TransportObject *self) {
 }
 
 static int on_events(struct hoop_watch *watch, uint32_t events) {
-    TransportObject *self = of_watch(watch);
+    TransportObject *self = pyhoop_transport_of_watch(watch);
     Py_INCREF(self);
     int rc = 0;
     if (events & HOOP_POLL_READ)
@@ -305,11 +313,11 @@ static void abandon(TransportObject *self) {
     PyErr_SetRaisedException(exception);
 }
 
-TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
-                                      PyObject *protocol, PyObject *context, PyObject *server,
-                                      PyObject *waiter, const struct sockaddr *peer,
-                                      socklen_t peer_length) {
-    PyTypeObject *type = loop->state->transport_type;
+TransportObject *pyhoop_transport_make(PyTypeObject *type,
+                                       const struct pyhoop_watch_type *type_of_watch,
+                                       LoopObject *loop, int fd, PyObject *socket,
+                                       PyObject *protocol, PyObject *context, PyObject *server,
+                                       PyObject *waiter) {
     TransportObject *self = (TransportObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
@@ -321,11 +329,7 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     self->high_water = HIGH_WATER;
     self->low_water = LOW_WATER;
     pyhoop_outqueue_init(&self->out);
-    hoop_watch_init(&self->watch, &watch_type.core);
-    if (peer_length > 0 && peer_length <= sizeof(self->peer)) {
-        memcpy(&self->peer, peer, peer_length);
-        self->peer_length = peer_length;
-    }
+    hoop_watch_init(&self->watch, &type_of_watch->core);
     self->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (self->context == NULL || set_protocol(self, protocol, loop->state) < 0)
         goto error;
@@ -352,6 +356,36 @@ error:
     return NULL;
 }
 
+TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
+                                      PyObject *protocol, PyObject *context, PyObject *server,
+                                      PyObject *waiter, const struct sockaddr *peer,
+                                      socklen_t peer_length) {
+    TransportObject *self = pyhoop_transport_make(loop->state->transport_type, &watch_type, loop,
+                                                  fd, socket, protocol, context, server, waiter);
+    if (self != NULL && peer_length > 0 && peer_length <= sizeof(self->peer)) {
+        memcpy(&self->peer, peer, peer_length);
+        self->peer_length = peer_length;
+    }
+    return self;
+}
+
+int pyhoop_transport_claim(LoopObject *loop, PyObject *socket) {
+    if (pyhoop_loop_check_open(loop) < 0)
+        return -1;
+    PyObject *free = pyhoop_loop_ensure_fd_no_transport((PyObject *)loop, socket);
+    if (free == NULL)
+        return -1;
+    Py_DECREF(free);
+    return pyhoop_fd_of(loop->state, socket);
+}
+
+int pyhoop_transport_give_extra(TransportObject *self, PyObject *extra) {
+    if (extra == Py_None)
+        return 0;
+    self->extra = PyDict_Copy(extra);
+    return self->extra == NULL ? -1 : 0;
+}
+
 /* asyncio looks at the socket's protocol number and misses sockets made with 0. */
 static void set_nodelay(int fd) {
     /* Fails on unix sockets, which have nothing to delay. */
@@ -366,13 +400,7 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObje
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$OOO:_make_socket_transport", names,
                                      &socket, &protocol, &waiter, &extra, &server, &context))
         return NULL;
-    if (pyhoop_loop_check_open(loop) < 0)
-        return NULL;
-    PyObject *free = pyhoop_loop_ensure_fd_no_transport(op, socket);
-    if (free == NULL)
-        return NULL;
-    Py_DECREF(free);
-    int fd = pyhoop_fd_of(loop->state, socket);
+    int fd = pyhoop_transport_claim(loop, socket);
     if (fd < 0)
         return NULL;
     set_nodelay(fd);
@@ -385,11 +413,8 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObje
         pyhoop_transport_new(loop, fd, socket, protocol, context == Py_None ? NULL : context,
                              server == Py_None ? NULL : server, waiter == Py_None ? NULL : waiter,
                              (struct sockaddr *)&peer, peer_length);
-    if (self != NULL && extra != Py_None) {
-        self->extra = PyDict_Copy(extra);
-        if (self->extra == NULL)
-            Py_CLEAR(self);
-    }
+    if (self != NULL && pyhoop_transport_give_extra(self, extra) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -536,7 +561,7 @@ int pyhoop_transport_close(TransportObject *self) {
     self->flags |= PYHOOP_TRANSPORT_CLOSING;
     if (pyhoop_transport_update(self) < 0 || pyhoop_transport_flush_deferred(self) < 0)
         return -1;
-    if (self->out.size == 0 && self->conn_lost == 0)
+    if (self->out.count == 0 && self->conn_lost == 0) /* a datagram may be of no bytes */
         return pyhoop_transport_lose(self, NULL);
     return 0;
 }
@@ -664,7 +689,7 @@ static PyObject *transport_take_descriptor_back(PyObject *op, PyObject *unused) 
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_repr(PyObject *op) {
+PyObject *pyhoop_transport_repr(PyObject *op) {
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
     if (state == NULL)
         return NULL;
@@ -723,7 +748,7 @@ static PyObject *get_polled(PyObject *op, void *unused) {
 
 /* ---- memory ---- */
 
-static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
+int pyhoop_transport_traverse(PyObject *op, visitproc visit, void *arg) {
     TransportObject *self = (TransportObject *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->extra);
@@ -746,13 +771,13 @@ static int item_traverse(struct hoop_item *item, visitproc visit, void *arg) {
     return 0;
 }
 
-static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
-    if (of_watch(watch)->flags & PYHOOP_TRANSPORT_HELD)
-        Py_VISIT(of_watch(watch));
+int pyhoop_transport_traverse_watch(struct hoop_watch *watch, visitproc visit, void *arg) {
+    if (pyhoop_transport_of_watch(watch)->flags & PYHOOP_TRANSPORT_HELD)
+        Py_VISIT(pyhoop_transport_of_watch(watch));
     return 0;
 }
 
-static int transport_clear(PyObject *op) {
+int pyhoop_transport_clear(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->watch.fd >= 0)
         stop_watching(self);
@@ -774,7 +799,7 @@ static int transport_clear(PyObject *op) {
 }
 
 /* asyncio's __del__: nobody closed it and nobody can any more. */
-static void transport_finalize(PyObject *op) {
+void pyhoop_transport_finalize(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->fd < 0)
         return;
@@ -797,7 +822,7 @@ static void transport_finalize(PyObject *op) {
         PyErr_SetRaisedException(exception);
 }
 
-static void transport_dealloc(PyObject *op) {
+void pyhoop_transport_dealloc(PyObject *op) {
     if (PyObject_CallFinalizerFromDealloc(op) < 0)
         return; /* somebody holds it again */
     TransportObject *self = (TransportObject *)op;
@@ -805,7 +830,7 @@ static void transport_dealloc(PyObject *op) {
     PyObject_GC_UnTrack(op);
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
-    (void)transport_clear(op);
+    (void)type->tp_clear(op);
     pyhoop_outqueue_clear(&self->out);
     PyMem_Free(self->rare);
     type->tp_free(op);
@@ -814,7 +839,7 @@ static void transport_dealloc(PyObject *op) {
 
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
-static PyMethodDef transport_methods[] = {
+static PyMethodDef stream_methods[] = {
     {"write", KEYWORDS(pyhoop_transport_write), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("write($self, data)\n--\n\nSend bytes, after what was written before. "
                "asyncio.WriteTransport.\n\n"
@@ -828,6 +853,19 @@ static PyMethodDef transport_methods[] = {
                "asyncio.WriteTransport.")},
     {"can_write_eof", transport_can_write_eof, METH_NOARGS,
      PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
+    {"_make_empty_waiter", pyhoop_transport_make_empty_waiter, METH_NOARGS,
+     PyDoc_STR("_make_empty_waiter($self)\n--\n\n")},
+    {"_reset_empty_waiter", pyhoop_transport_reset_empty_waiter, METH_NOARGS,
+     PyDoc_STR("_reset_empty_waiter($self)\n--\n\n")},
+    {"_lend_descriptor", transport_lend_descriptor, METH_NOARGS,
+     PyDoc_STR("_lend_descriptor($self)\n--\n\nStop watching the descriptor: somebody else drives "
+               "it for a while.")},
+    {"_take_descriptor_back", transport_take_descriptor_back, METH_NOARGS,
+     PyDoc_STR("_take_descriptor_back($self)\n--\n\nWatch the descriptor again.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef shared_methods[] = {
     {"get_write_buffer_size", pyhoop_transport_get_write_buffer_size, METH_NOARGS,
      PyDoc_STR("get_write_buffer_size($self)\n--\n\nBytes the kernel has not taken yet. "
                "asyncio.WriteTransport.")},
@@ -839,7 +877,7 @@ static PyMethodDef transport_methods[] = {
      PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
                "paused and resumed, in bytes. asyncio.WriteTransport.")},
     {"pause_reading", transport_pause_reading, METH_NOARGS,
-     PyDoc_STR("pause_reading($self)\n--\n\nStop data_received() until resume_reading(). "
+     PyDoc_STR("pause_reading($self)\n--\n\nDeliver nothing until resume_reading(). "
                "asyncio.ReadTransport.")},
     {"resume_reading", transport_resume_reading, METH_NOARGS,
      PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
@@ -864,36 +902,46 @@ static PyMethodDef transport_methods[] = {
                "asyncio.BaseTransport.")},
     {"_force_close", transport_force_close, METH_O,
      PyDoc_STR("_force_close($self, exception, /)\n--\n\n")},
-    {"_make_empty_waiter", pyhoop_transport_make_empty_waiter, METH_NOARGS,
-     PyDoc_STR("_make_empty_waiter($self)\n--\n\n")},
-    {"_reset_empty_waiter", pyhoop_transport_reset_empty_waiter, METH_NOARGS,
-     PyDoc_STR("_reset_empty_waiter($self)\n--\n\n")},
-    {"_lend_descriptor", transport_lend_descriptor, METH_NOARGS,
-     PyDoc_STR("_lend_descriptor($self)\n--\n\nStop watching the descriptor: somebody else drives "
-               "it for a while.")},
-    {"_take_descriptor_back", transport_take_descriptor_back, METH_NOARGS,
-     PyDoc_STR("_take_descriptor_back($self)\n--\n\nWatch the descriptor again.")},
     {NULL, NULL, 0, NULL},
 };
 
 #define FLAG(name, flag) {name, get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
 
-static PyGetSetDef transport_getset[] = {
+static PyGetSetDef stream_getset[] = {
+    {"_server", get_server, NULL, NULL, NULL},
+    FLAG("_eof", PYHOOP_TRANSPORT_EOF_WRITTEN),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef shared_getset[] = {
     {"_extra", pyhoop_transport_get_extra, NULL, NULL, NULL},
     {"_sock", get_sock, NULL, NULL, NULL},
     {"_sock_fd", get_sock_fd, NULL, NULL, NULL},
     {"_loop", get_loop, NULL, NULL, NULL},
     {"_protocol", get_protocol, NULL, NULL, NULL},
-    {"_server", get_server, NULL, NULL, NULL},
     {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
     {"_queued_size", get_queued, NULL, NULL, NULL},
     {"_polled_events", get_polled, NULL, NULL, NULL},
     FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
-    FLAG("_eof", PYHOOP_TRANSPORT_EOF_WRITTEN),
     FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
     FLAG("_protocol_paused", PYHOOP_TRANSPORT_PROTOCOL_PAUSED),
     {NULL, NULL, NULL, NULL, NULL},
 };
+
+static int give_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor) {
+    int rc = descriptor == NULL ? -1 : PyObject_SetAttrString((PyObject *)type, name, descriptor);
+    Py_XDECREF(descriptor);
+    return rc;
+}
+
+int pyhoop_transport_share(PyTypeObject *type) {
+    int rc = 0;
+    for (PyMethodDef *method = shared_methods; rc == 0 && method->ml_name != NULL; method++)
+        rc = give_descriptor(type, method->ml_name, PyDescr_NewMethod(type, method));
+    for (PyGetSetDef *getset = shared_getset; rc == 0 && getset->name != NULL; getset++)
+        rc = give_descriptor(type, getset->name, PyDescr_NewGetSet(type, getset));
+    return rc;
+}
 
 static PyMemberDef transport_members[] = {
     {"__dictoffset__", Py_T_PYSSIZET, offsetof(TransportObject, dict), Py_READONLY, NULL},
@@ -903,13 +951,13 @@ static PyMemberDef transport_members[] = {
 
 static PyType_Slot transport_slots[] = {
     {Py_tp_doc, PyDoc_STR("A connected stream socket, TCP or unix. asyncio.Transport.")},
-    {Py_tp_dealloc, transport_dealloc},
-    {Py_tp_finalize, transport_finalize},
-    {Py_tp_traverse, transport_traverse},
-    {Py_tp_clear, transport_clear},
-    {Py_tp_repr, transport_repr},
-    {Py_tp_methods, transport_methods},
-    {Py_tp_getset, transport_getset},
+    {Py_tp_dealloc, pyhoop_transport_dealloc},
+    {Py_tp_finalize, pyhoop_transport_finalize},
+    {Py_tp_traverse, pyhoop_transport_traverse},
+    {Py_tp_clear, pyhoop_transport_clear},
+    {Py_tp_repr, pyhoop_transport_repr},
+    {Py_tp_methods, stream_methods},
+    {Py_tp_getset, stream_getset},
     {Py_tp_members, transport_members},
     {0, NULL},
 };

@@ -2,6 +2,9 @@
  *
  * transport: one connected stream socket, TCP or unix, and its protocol.
  *
+ * A datagram transport (datagram.h) begins with one and shares what has no streams
+ * in it: life cycle, calls into the protocol, closing, flow control, extra info.
+ *
  * Layer: py, over loop. asyncio: selector_events._SelectorSocketTransport.
  *   transport.c has the type and the life cycle, transport_info.c what it knows
  *   of its socket, transport_read.c what comes in, transport_write.c what goes out
@@ -115,6 +118,8 @@ int pyhoop_transport_update(TransportObject *self);
 
 /* Calls a protocol method in the transport's context; `argument` may be NULL. */
 PyObject *pyhoop_transport_call(TransportObject *self, PyObject *method, PyObject *argument);
+PyObject *pyhoop_transport_call_with_two(TransportObject *self, PyObject *method, PyObject *first,
+                                         PyObject *second);
 
 /* Tells the exception handler of the current exception, with transport and
  * protocol. 0, or -1 with an exception to leave the loop. */
@@ -133,6 +138,36 @@ int pyhoop_transport_close(TransportObject *self);
 int pyhoop_transport_lose(TransportObject *self, PyObject *exception);
 
 struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self);
+
+/* ---- for each kind of transport ---- */
+
+/* The descriptor of a socket that is to become a transport of an open loop; -1 with an exception. */
+int pyhoop_transport_claim(LoopObject *loop, PyObject *socket);
+
+/* As pyhoop_transport_new; `watch_type` has the kind's own on_events and the two below. */
+TransportObject *pyhoop_transport_make(PyTypeObject *type,
+                                       const struct pyhoop_watch_type *watch_type, LoopObject *loop,
+                                       int fd, PyObject *socket, PyObject *protocol,
+                                       PyObject *context, PyObject *server, PyObject *waiter);
+void pyhoop_transport_forget(struct hoop_watch *watch);
+int pyhoop_transport_traverse_watch(struct hoop_watch *watch, visitproc visit, void *arg);
+
+/* Remembers a copy of `extra`, which may be None. */
+int pyhoop_transport_give_extra(TransportObject *self, PyObject *extra);
+
+static inline TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watch) {
+    return HOOP_CONTAINER_OF(watch, TransportObject, watch);
+}
+
+/* Adds the methods and attributes that all kinds have. */
+int pyhoop_transport_share(PyTypeObject *type);
+
+/* A kind's traverse and clear end in these; the other slots serve all kinds. */
+int pyhoop_transport_traverse(PyObject *self, visitproc visit, void *arg);
+int pyhoop_transport_clear(PyObject *self);
+void pyhoop_transport_finalize(PyObject *self);
+void pyhoop_transport_dealloc(PyObject *self);
+PyObject *pyhoop_transport_repr(PyObject *self);
 
 /* transport_info.c */
 /* The socket.socket, borrowed: made at the first request, from when on it owns the
@@ -160,6 +195,11 @@ PyObject *pyhoop_transport_make_empty_waiter(PyObject *self, PyObject *unused);
 PyObject *pyhoop_transport_reset_empty_waiter(PyObject *self, PyObject *unused);
 int pyhoop_transport_flush_item(struct hoop_flush *flush);
 int pyhoop_transport_write_ready(TransportObject *self);
+/* Flow control: call it after the queue has grown, or shrunk. */
+int pyhoop_transport_maybe_pause(TransportObject *self);
+int pyhoop_transport_maybe_resume(TransportObject *self);
+/* The connection is gone: asyncio counts, and warns from the fifth write on. */
+int pyhoop_transport_write_after_loss(TransportObject *self);
 /* Sends what a phase's writes left, unless the kernel refused more already. */
 int pyhoop_transport_flush_deferred(TransportObject *self);
 

@@ -25,7 +25,7 @@ static int tell_protocol(TransportObject *self, PyObject *method, const char *me
     return pyhoop_transport_report(self, message);
 }
 
-static int maybe_pause_protocol(TransportObject *self) {
+int pyhoop_transport_maybe_pause(TransportObject *self) {
     if (self->out.size <= self->high_water || self->flags & PYHOOP_TRANSPORT_PROTOCOL_PAUSED ||
         self->loop == NULL)
         return 0;
@@ -34,7 +34,7 @@ static int maybe_pause_protocol(TransportObject *self) {
                          "protocol.pause_writing() failed");
 }
 
-static int maybe_resume_protocol(TransportObject *self) {
+int pyhoop_transport_maybe_resume(TransportObject *self) {
     if (!(self->flags & PYHOOP_TRANSPORT_PROTOCOL_PAUSED) || self->out.size > self->low_water)
         return 0;
     self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PROTOCOL_PAUSED;
@@ -157,7 +157,7 @@ static int send_now(TransportObject *self) {
         return 0;
     if (pyhoop_transport_update(self) < 0)
         return -1;
-    return maybe_pause_protocol(self);
+    return pyhoop_transport_maybe_pause(self);
 }
 
 int pyhoop_transport_flush_deferred(TransportObject *self) {
@@ -182,7 +182,7 @@ int pyhoop_transport_write_ready(TransportObject *self) {
         return -1;
     if (self->conn_lost > 0)
         return 0;
-    if (maybe_resume_protocol(self) < 0 || pyhoop_transport_update(self) < 0)
+    if (pyhoop_transport_maybe_resume(self) < 0 || pyhoop_transport_update(self) < 0)
         return -1;
     return self->out.size == 0 ? drained(self) : 0;
 }
@@ -212,8 +212,7 @@ static int check_can_write(TransportObject *self, const char *method, const char
     return 0;
 }
 
-/* The connection is gone: asyncio counts, and warns from the fifth write on. */
-static int write_after_loss(TransportObject *self) {
+int pyhoop_transport_write_after_loss(TransportObject *self) {
     if (self->conn_lost++ < LOG_THRESHOLD_AFTER_LOSS)
         return 0;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
@@ -241,7 +240,7 @@ static bool holds_back(TransportObject *self) {
 /* Something was queued: when does it go? */
 static int dispatch_write(TransportObject *self) {
     if (self->flags & PYHOOP_TRANSPORT_BLOCKED)
-        return maybe_pause_protocol(self);
+        return pyhoop_transport_maybe_pause(self);
     if (!holds_back(self))
         return send_now(self);
     if (!self->flush.is_queued) {
@@ -266,7 +265,7 @@ PyObject *pyhoop_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t
     }
     if (self->conn_lost > 0) {
         Py_DECREF(bytes);
-        return write_after_loss(self) < 0 ? NULL : Py_NewRef(Py_None);
+        return pyhoop_transport_write_after_loss(self) < 0 ? NULL : Py_NewRef(Py_None);
     }
     if (pyhoop_outqueue_give(&self->out, bytes) < 0)
         goto error;
@@ -318,7 +317,7 @@ PyObject *pyhoop_transport_writelines(PyObject *op, PyObject *const *args, Py_ss
     int rc = 0;
     Py_ssize_t count = PyList_GET_SIZE(list);
     if (count > 0 && self->conn_lost > 0) {
-        rc = write_after_loss(self);
+        rc = pyhoop_transport_write_after_loss(self);
     } else if (count > 0) {
         for (Py_ssize_t i = 0; rc == 0 && i < count; i++) {
             PyObject *bytes = Py_NewRef(PyList_GET_ITEM(list, i));
@@ -396,7 +395,7 @@ PyObject *pyhoop_transport_set_write_buffer_limits(PyObject *op, PyObject *args,
     }
     self->high_water = (size_t)high;
     self->low_water = (size_t)low;
-    if (maybe_pause_protocol(self) < 0)
+    if (pyhoop_transport_maybe_pause(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -44,6 +45,14 @@ ssize_t __real_send(int fd, const void *buffer, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *buffer, size_t size, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __real_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
+                        socklen_t *length);
+ssize_t __wrap_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
+                        socklen_t *length);
+ssize_t __real_sendto(int fd, const void *buffer, size_t size, int flags,
+                      const struct sockaddr *address, socklen_t length);
+ssize_t __wrap_sendto(int fd, const void *buffer, size_t size, int flags,
+                      const struct sockaddr *address, socklen_t length);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 ssize_t __real_write(int fd, const void *buffer, size_t size);
@@ -72,6 +81,16 @@ ssize_t __wrap_send(int fd, const void *buffer, size_t size, int flags) {
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags) {
     return must_fail() ? -1 : __real_sendmsg(fd, message, flags);
+}
+
+ssize_t __wrap_recvfrom(int fd, void *buffer, size_t size, int flags, struct sockaddr *address,
+                        socklen_t *length) {
+    return must_fail() ? -1 : __real_recvfrom(fd, buffer, size, flags, address, length);
+}
+
+ssize_t __wrap_sendto(int fd, const void *buffer, size_t size, int flags,
+                      const struct sockaddr *address, socklen_t length) {
+    return must_fail() ? -1 : __real_sendto(fd, buffer, size, flags, address, length);
 }
 
 long __wrap_syscall(long number, ...) {
@@ -180,6 +199,61 @@ static void test_peer_gone_is_an_error_and_no_signal(void) {
     CHECK_EQ(hoop_sys_close(pair[0]), 0);
 }
 
+/* A bound UDP socket that blocks. */
+static int open_datagram(struct sockaddr_in *address) {
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    *address = (struct sockaddr_in){.sin_family = AF_INET};
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(*address);
+    REQUIRE(fd >= 0);
+    REQUIRE(bind(fd, (struct sockaddr *)address, length) == 0);
+    REQUIRE(hoop_sys_socket_name(fd, (struct sockaddr *)address, &length) == 0);
+    return fd;
+}
+
+static void test_datagrams_come_with_their_senders(void) {
+    struct sockaddr_in left_name, right_name, sender;
+    int left = open_datagram(&left_name), right = open_datagram(&right_name);
+    const struct sockaddr *to = (struct sockaddr *)&right_name;
+    char buffer[8];
+    const char *texts[] = {"hoop", "", "cut off"};
+    const size_t received[] = {4, 0, 5};
+    socklen_t length = sizeof(sender);
+    CHECK_EQ(hoop_sys_recv_from(right, buffer, sizeof(buffer), (struct sockaddr *)&sender, &length),
+             -EAGAIN);
+    for (size_t i = 0; i < 3; i++)
+        CHECK_EQ(hoop_sys_send_to(left, texts[i], strlen(texts[i]), to, sizeof(right_name)),
+                 strlen(texts[i]));
+    for (size_t i = 0; i < 3; i++) {
+        memset(&sender, 0xff, sizeof(sender));
+        length = sizeof(sender);
+        CHECK_EQ(hoop_sys_recv_from(right, buffer, 5, (struct sockaddr *)&sender, &length),
+                 received[i]);
+        CHECK(memcmp(buffer, texts[i], received[i]) == 0);
+        CHECK_EQ(length, sizeof(sender));
+        CHECK(memcmp(&sender, &left_name, sizeof(sender)) == 0);
+    }
+    close(left);
+    close(right);
+}
+
+static void test_datagram_of_nobody(void) {
+    struct sockaddr_un sender;
+    char buffer[4];
+    int pair[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+    CHECK_EQ(hoop_sys_send_to(pair[0], "x", 1, NULL, 0), 1);
+    socklen_t length = sizeof(sender);
+    CHECK_EQ(hoop_sys_recv_from(pair[1], buffer, 4, (struct sockaddr *)&sender, &length), 1);
+    CHECK_EQ(length, 0);
+    while (hoop_sys_send_to(pair[0], "x", 1, NULL, 0) == 1)
+        continue;
+    CHECK_EQ(hoop_sys_send_to(pair[0], "x", 1, NULL, 0), -EAGAIN);
+    CHECK_EQ(hoop_sys_close(pair[1]), 0);
+    CHECK_EQ(hoop_sys_send_to(pair[0], "x", 1, NULL, 0), -ECONNREFUSED);
+    CHECK_EQ(hoop_sys_close(pair[0]), 0);
+}
+
 static void test_shutdown_write_is_the_end_for_the_peer(void) {
     int pair[2];
     char buffer[1];
@@ -246,6 +320,8 @@ static void test_bad_descriptor_is_an_error_everywhere(void) {
     CHECK_EQ(hoop_sys_recv(-1, buffer, 1), -EBADF);
     CHECK_EQ(hoop_sys_send(-1, buffer, 1), -EBADF);
     CHECK_EQ(hoop_sys_send_vector(-1, vector, 1), -EBADF);
+    CHECK_EQ(hoop_sys_recv_from(-1, buffer, 1, NULL, NULL), -EBADF);
+    CHECK_EQ(hoop_sys_send_to(-1, buffer, 1, NULL, 0), -EBADF);
     CHECK_EQ(hoop_sys_accept(-1, NULL, NULL), -EBADF);
     CHECK_EQ(hoop_sys_shutdown_write(-1), -EBADF);
     CHECK_EQ(hoop_sys_socket_option(-1, SOL_SOCKET, SO_ERROR, &value), -EBADF);
@@ -292,6 +368,12 @@ static void test_interrupted_calls_are_repeated(void) {
     CHECK_EQ(calls, 4);
     inject(EINTR, 3);
     CHECK_EQ(hoop_sys_recv(pair[1], buffer, sizeof(buffer)), 2);
+    CHECK_EQ(calls, 4);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_send_to(pair[0], "x", 1, NULL, 0), 1);
+    CHECK_EQ(calls, 4);
+    inject(EINTR, 3);
+    CHECK_EQ(hoop_sys_recv_from(pair[1], buffer, sizeof(buffer), NULL, NULL), 1);
     CHECK_EQ(calls, 4);
     close_pair(pair);
 
@@ -365,6 +447,8 @@ int main(void) {
     RUN(test_send_vector_gathers);
     RUN(test_send_vector_takes_so_many_parts_and_no_more);
     RUN(test_peer_gone_is_an_error_and_no_signal);
+    RUN(test_datagrams_come_with_their_senders);
+    RUN(test_datagram_of_nobody);
     RUN(test_shutdown_write_is_the_end_for_the_peer);
     RUN(test_accept);
     RUN(test_socket_options);

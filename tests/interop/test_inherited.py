@@ -96,32 +96,6 @@ async def test_start_tls(loop, tls):
     await server.wait_closed()
 
 
-async def test_datagrams(loop):
-    class Udp(asyncio.DatagramProtocol):
-        def __init__(self):
-            self.received = asyncio.Queue()
-
-        def connection_made(self, transport):
-            self.transport = transport
-
-        def datagram_received(self, data, address):
-            self.received.put_nowait((data, address))
-
-    class UdpEcho(Udp):
-        def datagram_received(self, data, address):
-            self.transport.sendto(data, address)
-
-    server, _ = await loop.create_datagram_endpoint(UdpEcho, ("127.0.0.1", 0))
-    address = server.get_extra_info("sockname")
-    client, protocol = await loop.create_datagram_endpoint(Udp, remote_addr=address)
-    for size in (1, 1000):
-        client.sendto(b"u" * size)
-        assert await protocol.received.get() == (b"u" * size, address)
-    client.close()
-    server.close()
-    await asyncio.sleep(0.001)
-
-
 async def test_subprocess(loop):
     process = await asyncio.create_subprocess_exec(
         sys.executable,
