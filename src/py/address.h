@@ -13,4 +13,8 @@
  * abstract). None for a family it does not know or an empty address. */
 PyObject *pyhoop_address(const struct sockaddr *address, socklen_t length);
 
+/* Python's address for the socket `fd`, as the kernel wants it: the length, or 0 if it is not a
+ * plain one (a numeric host, a unix path that is not empty). No exception is set. */
+socklen_t pyhoop_address_parse(int fd, PyObject *object, struct sockaddr_storage *address);
+
 #endif
