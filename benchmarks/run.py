@@ -156,7 +156,8 @@ def applies(case: Case, loop: str) -> bool:
     """Whether the case exists for this loop or limit."""
     if loop not in loops.LIMITS:
         return True
-    return isinstance(case, cases_net.NetCase) and case.proto == "protocol"
+    protos = ("protocol", "sock") if loop == "c-epoll" else ("protocol",)
+    return isinstance(case, cases_net.NetCase) and case.proto in protos
 
 
 def run_case(case: Case, names: list[str], rounds: int, measure: Measure) -> dict[str, Any]:

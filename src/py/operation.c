@@ -249,22 +249,26 @@ static PyObject *operation_next(PyObject *op) {
     return operation_send_method(op, Py_None);
 }
 
-/* As a raise statement: an instance, or a class with or without a value. */
-static void raise_thrown(PyObject *const *args, Py_ssize_t nargs) {
+/* As a raise statement: an instance, or a class with or without a value. False if it is
+ * neither, which is raised to the caller and not thrown. */
+static bool raise_thrown(PyObject *const *args, Py_ssize_t nargs) {
     PyObject *type = args[0];
     PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
-    if (PyExceptionInstance_Check(type)) {
-        if (value != NULL)
-            PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
-        else
-            PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    } else if (PyExceptionClass_Check(type)) {
+    if (PyExceptionClass_Check(type)) {
         PyErr_SetObject(type, value);
-    } else {
+        return true;
+    }
+    if (PyExceptionInstance_Check(type) && value == NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+        return true;
+    }
+    if (value != NULL && PyExceptionInstance_Check(type))
+        PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
+    else
         PyErr_Format(PyExc_TypeError,
                      "exceptions must be classes or instances deriving from BaseException, not %s",
                      Py_TYPE(type)->tp_name);
-    }
+    return false;
 }
 
 static PyObject *throw_inner(OperationObject *self, PyObject *const *args, Py_ssize_t nargs) {
@@ -291,12 +295,10 @@ static PyObject *operation_throw(PyObject *op, PyObject *const *args, Py_ssize_t
         return refuse(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
     Py_INCREF(op);
     PyObject *result = NULL;
-    if (self->inner != NULL) {
+    if (self->inner != NULL)
         result = throw_inner(self, args, nargs);
-    } else {
-        raise_thrown(args, nargs);
+    else if (raise_thrown(args, nargs))
         finish(self);
-    }
     Py_DECREF(op);
     return result;
 }

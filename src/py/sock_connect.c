@@ -11,8 +11,10 @@
 /* ---- sock_connect ---- */
 
 /* The address in the words of asyncio, which names what was resolved. */
-static PyObject *resolved(PyObject *address) {
-    if (!PyTuple_Check(address) || PyTuple_GET_SIZE(address) == 2)
+static PyObject *resolved(int fd, PyObject *address) {
+    int family = AF_UNSPEC;
+    (void)hoop_sys_socket_option(fd, SOL_SOCKET, SO_DOMAIN, &family);
+    if (family != AF_INET6 || !PyTuple_Check(address))
         return Py_NewRef(address);
     PyObject *zero = PyLong_FromLong(0);
     PyObject *full = zero == NULL ? NULL : PyTuple_New(4);
@@ -25,8 +27,8 @@ static PyObject *resolved(PyObject *address) {
 }
 
 /* OSError of the class that goes with the number. */
-static void raise_connect_failed(OperationObject *self, int error) {
-    PyObject *address = resolved(self->args[1]);
+static void raise_connect_failed(OperationObject *self, int fd, int error) {
+    PyObject *address = resolved(fd, self->args[1]);
     PyObject *text =
         address == NULL ? NULL : PyUnicode_FromFormat("Connect call failed %S", address);
     PyObject *exception =
@@ -80,7 +82,7 @@ static enum pyhoop_outcome end_connect(OperationObject *self, int fd, PyObject *
         return pyhoop_operation_refused(rc);
     if (error == 0)
         return connected(result);
-    raise_connect_failed(self, error);
+    raise_connect_failed(self, fd, error);
     return PYHOOP_FAILED;
 }
 

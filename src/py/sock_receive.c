@@ -112,12 +112,17 @@ static enum pyhoop_outcome recvfrom_attempt(OperationObject *self, int fd, PyObj
     return ended(*result);
 }
 
+static bool is_zero(PyObject *number) {
+    int overflow;
+    return PyLong_CheckExact(number) && PyLong_AsLongAndOverflow(number, &overflow) == 0 &&
+           overflow == 0;
+}
+
 /* How many bytes to receive: nbytes, or if that is left out or 0 the length of the buffer, which
  * is len() of the object in asyncio. 0 if that is unusual. */
 static Py_ssize_t bytes_to_receive(OperationObject *self, const Py_buffer *buffer) {
-    PyObject *number = self->arg_count > 2 ? self->args[2] : NULL;
-    bool is_given = number != NULL && !(PyLong_CheckExact(number) && Py_SIZE(number) == 0);
-    Py_ssize_t size = is_given ? size_of(number) : PyObject_Size(self->args[1]);
+    bool is_given = self->arg_count > 2 && !is_zero(self->args[2]);
+    Py_ssize_t size = is_given ? size_of(self->args[2]) : PyObject_Size(self->args[1]);
     if (size < 0)
         PyErr_Clear(); /* TypeError: it has no len() */
     if (!is_given && size != buffer->len)
