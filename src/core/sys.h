@@ -48,7 +48,7 @@ int hoop_sys_file_seek(int fd, off_t offset);
 /* -EINPROGRESS, -EALREADY or -EINTR: it goes on in the kernel, and ends by making `fd` writable. */
 int hoop_sys_connect(int fd, const struct sockaddr *address, socklen_t length);
 
-/* Whether poll() has anything to report of `fd` to who wants to write, errors included. */
+/* Whether a write to `fd`, or the end of its connect, would not wait: errors included. */
 bool hoop_sys_is_writable(int fd);
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length);
 int hoop_sys_shutdown_write(int fd);

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/sys.h"
+
 /* NEW until the first send(), then SUSPENDED between the steps, in the end OVER. */
 enum { NEW, SUSPENDED, RUNNING, OVER };
 
@@ -160,6 +162,12 @@ static PyObject *start_waiting(OperationObject *self, int fd) {
     return Py_NewRef(self->future);
 }
 
+/* Refused, yet writable: there is room again, or (a unix datagram to a peer whose queue is full)
+ * the kernel has no event for it, and only trying again will tell. */
+static bool has_no_event(const OperationObject *self, int fd) {
+    return self->kind->direction == PYHOOP_WRITER && hoop_sys_is_writable(fd);
+}
+
 static PySendResult send_inner(OperationObject *self, PyObject *value, PyObject **result) {
     self->state = RUNNING;
     PySendResult outcome = PyIter_Send(self->inner, value, result);
@@ -194,6 +202,8 @@ static PySendResult step(OperationObject *self, PyObject **result) {
         outcome = hand_on(self) < 0 ? PYHOOP_FAILED : PYHOOP_HANDED_ON;
     if (outcome == PYHOOP_HANDED_ON)
         return send_inner(self, Py_None, result);
+    if (outcome == PYHOOP_WAIT && has_no_event(self, fd))
+        outcome = PYHOOP_TURN;
     if (outcome == PYHOOP_TURN)
         *result = Py_NewRef(Py_None);
     else if (outcome == PYHOOP_WAIT)

@@ -6,6 +6,9 @@
 #include "py/address.h"
 #include "py/operation.h"
 
+/* From here on copying costs more than making an object of the size asked for, and shrinking it. */
+enum { MUCH = 16 * 1024 };
+
 /* A number of bytes as int, above 0; 0 for anything else. */
 static Py_ssize_t size_of(PyObject *number) {
     if (!PyLong_CheckExact(number))
@@ -16,18 +19,20 @@ static Py_ssize_t size_of(PyObject *number) {
     return size > 0 ? size : 0;
 }
 
-/* Where `size` bytes can be received: the loop's scratch buffer, or if that is too small *bytes,
- * a new object. */
+/* Where `size` bytes can be received: the loop's scratch buffer, or if that is too small or much
+ * is expected *bytes, a new object. */
 static char *make_room(OperationObject *self, Py_ssize_t size, PyObject **bytes) {
     *bytes = NULL;
-    if (size <= PYHOOP_SCRATCH_SIZE)
+    bool is_much = size >= MUCH && self->loop->receives_much;
+    if (size <= PYHOOP_SCRATCH_SIZE && !is_much)
         return pyhoop_loop_scratch(self->loop);
     *bytes = PyBytes_FromStringAndSize(NULL, size);
     return *bytes == NULL ? NULL : PyBytes_AS_STRING(*bytes);
 }
 
 /* The `got` bytes that lie in `room`, as an object; takes over `bytes`. */
-static PyObject *as_bytes(const char *room, ssize_t got, PyObject *bytes) {
+static PyObject *as_bytes(OperationObject *self, const char *room, ssize_t got, PyObject *bytes) {
+    self->loop->receives_much = got >= MUCH;
     if (bytes == NULL)
         return PyBytes_FromStringAndSize(room, got);
     (void)_PyBytes_Resize(&bytes, got); /* NULL on error */
@@ -51,7 +56,7 @@ static enum pyhoop_outcome recv_attempt(OperationObject *self, int fd, PyObject 
         Py_XDECREF(bytes);
         return pyhoop_operation_refused(got);
     }
-    *result = as_bytes(room, got, bytes);
+    *result = as_bytes(self, room, got, bytes);
     return ended(*result);
 }
 
@@ -108,7 +113,7 @@ static enum pyhoop_outcome recvfrom_attempt(OperationObject *self, int fd, PyObj
         Py_XDECREF(bytes);
         return pyhoop_operation_refused(got);
     }
-    *result = with_address(as_bytes(room, got, bytes), &peer, length);
+    *result = with_address(as_bytes(self, room, got, bytes), &peer, length);
     return ended(*result);
 }
 

@@ -310,29 +310,29 @@ async def test_a_fast_reader_leaves_others_their_turn(loop, pair):
     assert count > 5
 
 
-async def test_sendto_waits_for_room(loop):
-    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with left, right:
-        right.setblocking(False)
-        left.setblocking(False)
-        name = f"\0hoop-sendto-{os.getpid()}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-            receiver.setblocking(False)
-            receiver.bind(name)
-            left.close()
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)
-                sender.connect(name)
-                count = 0
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        sender.send(b"x")
-                        count += 1
-                task = await waiting(loop.sock_sendto(sender, b"late", name))
-                for _ in range(count):
-                    assert await loop.sock_recv(receiver, 10) == b"x"
-                assert await task == 4
-                assert await loop.sock_recv(receiver, 10) == b"late"
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_sendto_waits_for_room(loop, is_connected):
+    """Not connected, the kernel calls the socket writable all the time."""
+    name = f"\0hoop-sendto-{os.getpid()}"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.setblocking(False)
+        receiver.bind(name)
+        sender.setblocking(False)
+        if is_connected:
+            sender.connect(name)
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sender.sendto(b"x", name)
+                count += 1
+        task = await waiting(loop.sock_sendto(sender, b"late", name))
+        for _ in range(count):
+            assert await loop.sock_recv(receiver, 10) == b"x"
+        assert await task == 4
+        assert await loop.sock_recv(receiver, 10) == b"late"
 
 
 async def test_sendto_by_name(loop):
