@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from loopkit import Recorder, connection, listener
-from sockkit import BIG, cancelled, drain, fill, readers_of, turns, waiting
+from sockkit import BIG, cancelled, drain, fill, readers_of, step, turns, waiting
 
 
 @pytest.fixture
@@ -96,6 +96,24 @@ async def test_timeouts(loop, pair):
     assert await asyncio.wait_for(loop.sock_recv(left, 10), 10) == b"data"
 
 
+def test_no_future_to_wait_for(loop_factory, pair):
+    """The operation fails, and nothing stays behind."""
+    left, right = pair
+    loop = loop_factory()
+
+    def refuse():
+        raise MemoryError("none left")
+
+    loop.create_future = refuse
+    operation = loop.sock_recv(left, 10)
+    with pytest.raises(MemoryError, match="none left"):
+        operation.send(None)
+    assert not readers_of(loop)
+    del loop.create_future
+    right.send(b"x")
+    assert step(loop.sock_recv(left, 10)) == b"x"
+
+
 # ---- several on one descriptor ----
 
 
@@ -178,6 +196,22 @@ async def test_a_callback_after_operations_is_level_triggered(loop, pair):
     task = await waiting(loop.sock_recv(left, 10))
     right.send(b"x")
     assert await task == b"x"
+
+
+async def test_a_callback_beside_an_operation_stays_level_triggered(loop, pair):
+    left, right = pair
+    size = fill(left)
+    count = []
+    loop.add_reader(left, count.append, 1)
+    task = await waiting(loop.sock_sendall(left, b"end"))
+    while size:
+        size -= len(await loop.sock_recv(right, min(size, 100_000)))
+    await task
+    right.send(b"unread")
+    await turns(30)
+    assert len(count) > 5
+    assert loop.remove_reader(left)
+    assert not readers_of(loop)
 
 
 # ---- descriptors that end, and numbers that are used again ----
