@@ -57,6 +57,8 @@ static enum pyhoop_outcome begin_connect(OperationObject *self, int fd, PyObject
     socklen_t length = pyhoop_address_parse(fd, self->args[1], &address);
     if (length == 0)
         return PYHOOP_INHERITED;
+    if (PySys_Audit("socket.connect", "OO", self->args[0], self->args[1]) < 0)
+        return PYHOOP_FAILED;
     int rc = hoop_sys_connect(fd, (struct sockaddr *)&address, length);
     switch (rc) {
     case 0:

@@ -51,6 +51,8 @@ static enum pyhoop_outcome sendto_attempt(OperationObject *self, int fd, PyObjec
     Py_buffer buffer;
     if (length == 0)
         return PYHOOP_INHERITED;
+    if (PySys_Audit("socket.sendto", "OO", self->args[0], self->args[2]) < 0)
+        return PYHOOP_FAILED;
     if (PyObject_GetBuffer(self->args[1], &buffer, PyBUF_SIMPLE) < 0) {
         PyErr_Clear(); /* as above */
         return PYHOOP_INHERITED;

@@ -20,8 +20,8 @@ static int64_t number_of(PyObject *object) {
     return number < 0 ? -1 : number;
 }
 
-/* False if asyncio's own code must say what is wrong with the arguments. */
-static bool open_file(OperationObject *self) {
+/* Takes over the arguments; false if asyncio's own code must say what is wrong with them. */
+static bool read_arguments(OperationObject *self) {
     int64_t offset = number_of(self->args[2]);
     int64_t count = self->args[3] == Py_None ? 0 : number_of(self->args[3]);
     PyObject *number = PyObject_CallMethodNoArgs(self->args[1], self->loop->state->str_fileno);
@@ -34,8 +34,16 @@ static bool open_file(OperationObject *self) {
     self->file.offset = offset;
     self->file.count = count;
     self->file.descriptor = (int)descriptor;
-    self->file.is_open = true;
     return true;
+}
+
+/* False for an empty file, too, and what is no file. */
+static bool begin(OperationObject *self) {
+    if (!read_arguments(self))
+        return false;
+    int64_t size = hoop_sys_file_size(self->file.descriptor);
+    self->file.is_open = size > 0 || (size == 0 && self->file.count > 0);
+    return self->file.is_open;
 }
 
 static enum pyhoop_outcome sent_all(OperationObject *self, PyObject **result) {
@@ -83,15 +91,8 @@ static ssize_t send_some(const OperationObject *self, int fd, size_t size) {
 }
 
 static enum pyhoop_outcome sendfile_attempt(OperationObject *self, int fd, PyObject **result) {
-    if (!self->file.is_open) {
-        if (!open_file(self))
-            return PYHOOP_INHERITED;
-        int64_t file_size = hoop_sys_file_size(self->file.descriptor);
-        if (file_size < 0 || (file_size == 0 && self->file.count == 0)) {
-            self->file.is_open = false;
-            return PYHOOP_INHERITED;
-        }
-    }
+    if (!self->file.is_open && !begin(self))
+        return PYHOOP_INHERITED;
     int64_t in_turn = 0;
     while (in_turn < BYTES_PER_TURN) {
         int64_t size = BYTES_PER_TURN - in_turn;

@@ -519,3 +519,46 @@ async def test_accept_on_a_socket_that_does_not_listen(loop):
         with pytest.raises(OSError) as caught:
             await loop.sock_accept(sock)
         assert caught.value.errno == errno.EINVAL
+
+
+def test_audit_hooks_hear_of_it(script):
+    """Whoever watches a process's connections sees those of the loop."""
+    done = script(
+        """
+        import asyncio, socket, sys
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, listening.getsockname())
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                await loop.sock_sendto(sock, b"x", ("127.0.0.1", 9))
+                refuse.append("socket.sendto")
+                try:
+                    await loop.sock_sendto(sock, b"x", ("127.0.0.1", 9))
+                except PermissionError as error:
+                    print(error)
+
+        def hook(name, args):
+            if name in ("socket.connect", "socket.sendto"):
+                print(name, type(args[0]).__name__, args[1][0])
+                if name in refuse:
+                    raise PermissionError("not allowed")
+
+        refuse = []
+        sys.addaudithook(hook)
+        loop = factory()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+    assert done.stderr == ""
+    sent = "socket.sendto socket 127.0.0.1"
+    assert done.stdout.splitlines() == [
+        "socket.connect socket 127.0.0.1",
+        sent,
+        sent,
+        "not allowed",
+    ]
