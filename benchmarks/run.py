@@ -156,7 +156,7 @@ def applies(case: Case, loop: str) -> bool:
     """Whether the case exists for this loop or limit."""
     if loop not in loops.LIMITS:
         return True
-    served = ("protocol", "udp") if loop == "c-epoll" else ("protocol",)
+    served = ("protocol", "sock", "udp") if loop == "c-epoll" else ("protocol",)
     return isinstance(case, cases_net.NetCase) and case.proto in served
 
 

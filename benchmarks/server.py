@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The echo server of the network cases, on the loop named on the command line.
 
-    server.py --loop NAME --proto protocol|buffered|streams|udp (--host 127.0.0.1 | --unix PATH)
+    server.py --loop NAME --proto protocol|buffered|streams|sock|udp (--host ADDRESS | --unix PATH)
 
 Prints "ready PORT" (0 for a unix socket) when it listens and serves until it is killed. The name
 c-pycall stands for the extension module in c/pycall_echo.c, which has only the protocol kind.
@@ -100,6 +100,26 @@ async def stream_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.close()
 
 
+async def sock_echo(connection: socket.socket) -> None:
+    """Echo with the loop's socket methods, one task a connection."""
+    loop = asyncio.get_running_loop()
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while data := await loop.sock_recv(connection, READ_BYTES):
+            await loop.sock_sendall(connection, data)
+
+
+async def sock_serve(listener: socket.socket) -> NoReturn:
+    """Accept and echo, for ever."""
+    loop = asyncio.get_running_loop()
+    tasks = set()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        task = loop.create_task(sock_echo(connection))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
 PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "protocol": Echo,
     "buffered": BufferedEcho,
@@ -134,6 +154,11 @@ async def serve(proto: str, host: str | None, path: str | None) -> None:
     """Listen, say so, and never return."""
     if proto == "udp":
         await serve_datagrams(host, path)
+    if proto == "sock":
+        listener = socket.create_server((host, 0), backlog=BACKLOG)
+        listener.setblocking(False)
+        print("ready", listener.getsockname()[1], flush=True)
+        await sock_serve(listener)
     server = await listen(proto, host, path)
     print("ready", 0 if path else server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().create_future()
@@ -168,7 +193,8 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loop", required=True, choices=[*loops.FACTORIES, "c-pycall"])
-    parser.add_argument("--proto", default="protocol", choices=[*PROTOCOLS, "streams", "udp"])
+    kinds = [*PROTOCOLS, "streams", "sock", "udp"]
+    parser.add_argument("--proto", default="protocol", choices=kinds)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--host")
     where.add_argument("--unix")

@@ -2,7 +2,10 @@
 #include "core/sys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +100,30 @@ ssize_t hoop_sys_send_to(int fd, const void *buffer, size_t size, const struct s
     ssize_t result;
     RETRY(result, sendto(fd, buffer, size, MSG_DONTWAIT | MSG_NOSIGNAL, address, length));
     return result;
+}
+
+ssize_t hoop_sys_send_file(int fd, int file, off_t offset, size_t size) {
+    ssize_t result;
+    RETRY(result, sendfile(fd, file, &offset, size));
+    return result;
+}
+
+int64_t hoop_sys_file_size(int fd) {
+    struct stat info;
+    return fstat(fd, &info) < 0 ? -errno : info.st_size;
+}
+
+int hoop_sys_file_seek(int fd, off_t offset) {
+    return lseek(fd, offset, SEEK_SET) < 0 ? -errno : 0;
+}
+
+int hoop_sys_connect(int fd, const struct sockaddr *address, socklen_t length) {
+    return connect(fd, address, length) < 0 ? -errno : 0;
+}
+
+bool hoop_sys_is_writable(int fd) {
+    struct pollfd entry = {.fd = fd, .events = POLLOUT};
+    return poll(&entry, 1, 0) > 0;
 }
 
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length) {

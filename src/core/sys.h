@@ -3,13 +3,15 @@
  * sys: every system call hoop makes, and the only file that reads errno.
  *
  * Errors: each returns -errno. A call that was interrupted by a signal is
- *   repeated, but for the wait, whose caller must get to run signal handlers.
+ *   repeated, but for the wait, whose caller must get to run signal handlers,
+ *   and connect, which goes on by itself.
  * Flags: descriptors are made close-on-exec and non-blocking; a send never
  *   raises SIGPIPE.
  */
 #ifndef HOOP_CORE_SYS_H
 #define HOOP_CORE_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -40,6 +42,17 @@ ssize_t hoop_sys_recv_from(int fd, void *buffer, size_t size, struct sockaddr *a
 ssize_t hoop_sys_send_to(int fd, const void *buffer, size_t size, const struct sockaddr *address,
                          socklen_t length);
 
+/* From `offset` of `file`, whose position stays. May block for the file, never for a
+ * non-blocking `fd`. */
+ssize_t hoop_sys_send_file(int fd, int file, off_t offset, size_t size);
+int64_t hoop_sys_file_size(int fd);
+int hoop_sys_file_seek(int fd, off_t offset);
+
+/* -EINPROGRESS, -EALREADY or -EINTR: it goes on in the kernel, and ends by making `fd` writable. */
+int hoop_sys_connect(int fd, const struct sockaddr *address, socklen_t length);
+
+/* Whether a write to `fd`, or the end of its connect, would not wait: errors included. */
+bool hoop_sys_is_writable(int fd);
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length);
 int hoop_sys_shutdown_write(int fd);
 int hoop_sys_socket_option(int fd, int level, int name, int *value);

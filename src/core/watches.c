@@ -93,11 +93,15 @@ int hoop_watches_start(struct hoop_watches *watches, struct hoop_watch *watch, i
 
 int hoop_watches_want(struct hoop_watches *watches, struct hoop_watch *watch, uint32_t wanted) {
     HOOP_ASSERT(watch->fd >= 0);
+    uint32_t ended = watch->armed & ~wanted;
+    bool is_edge = watch->armed & HOOP_POLL_EDGE;
     bool asks_more = (wanted & ~(uint32_t)watch->armed) != 0;
     /* A socket is nearly always writable: an interest in writing that stayed armed would fire. */
-    bool ends_writing = (watch->armed & ~wanted & HOOP_POLL_WRITE) != 0;
-    if (asks_more || ends_writing) {
-        int rc = arm(watches, watch, wanted);
+    bool ends_writing = (ended & HOOP_POLL_WRITE) != 0 && !is_edge;
+    bool ends_edge = (ended & HOOP_POLL_EDGE) != 0 && wanted != 0;
+    if (asks_more || ends_writing || ends_edge) {
+        uint32_t kept = is_edge && wanted & HOOP_POLL_EDGE ? watch->armed : 0;
+        int rc = arm(watches, watch, wanted | kept);
         if (rc < 0)
             return rc;
     }
@@ -133,8 +137,10 @@ int hoop_watches_dispatch(struct hoop_watches *watches, const struct hoop_poll_e
     uint32_t ready = events & watch->wanted;
     if (ready == 0) {
         /* What came is not wanted any more: now the kernel is told. A broken
-         * descriptor that nobody listens to must leave the poller, or it reports for ever. */
-        (void)arm(watches, watch, watch->wanted);
+         * descriptor that nobody listens to must leave the poller, or it reports for ever;
+         * by edges it reports once, so reading may stay. */
+        uint32_t kept = watch->armed & HOOP_POLL_EDGE ? watch->armed & ~HOOP_POLL_WRITE : 0;
+        (void)arm(watches, watch, watch->wanted | kept);
         return 0;
     }
     return watch->type->on_events(watch, ready);

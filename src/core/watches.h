@@ -13,6 +13,8 @@
  * Errors: -errno; nothing has changed then.
  * Cost: O(1). An interest in reading that ends is only noted: the kernel is
  *   told when an unwanted event comes, so that pausing and resuming cost nothing.
+ *   Who asks by edges (HOOP_POLL_EDGE), and waits only after the kernel said
+ *   EAGAIN, can stop and start to want for nothing at all, writing included.
  * Invariants: 1. slots[watch->fd].watch == watch for each started watch.
  *             2. wanted is part of armed, or the poller was told wanted.
  */

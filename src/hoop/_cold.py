@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ADDRESS_FAMILIES = {int(family): family for family in socket.AddressFamily}
 SOCKET_KINDS = {int(kind): kind for kind in socket.SocketKind}
 
+CONNECT_RETRY_DELAY = 0.005
 _POLLED = {0: "idle", 1: "polling", 2: "polling", 3: "polling"}
 _FORMATS_BY_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 
@@ -149,3 +150,14 @@ def accept_connection(
         protocol_factory, connection, {"peername": address}, *ssl_arguments
     )
     loop.create_task(accept, context=context.copy())
+
+
+async def connect_later(sock: socket.socket, address: Any) -> None:
+    """Connect a unix socket whose peer's backlog is full: Linux has no event for room there."""
+    while True:
+        await asyncio.sleep(CONNECT_RETRY_DELAY)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            continue
+        return

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/sys.h"
+
 PyObject *pyhoop_tuple_give(PyObject **fields, Py_ssize_t count) {
     PyObject *tuple = PyTuple_New(count);
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -164,4 +166,10 @@ socklen_t pyhoop_sockaddr(int family, PyObject *address, union pyhoop_sockaddr *
     default:
         return 0;
     }
+}
+
+socklen_t pyhoop_sockaddr_of(int fd, PyObject *address, union pyhoop_sockaddr *result) {
+    int family = AF_UNSPEC;
+    (void)hoop_sys_socket_option(fd, SOL_SOCKET, SO_DOMAIN, &family);
+    return pyhoop_sockaddr(family, address, result);
 }

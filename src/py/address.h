@@ -29,4 +29,7 @@ union pyhoop_sockaddr {
  * without an exception if it is anything else, which is socket.socket's affair. */
 socklen_t pyhoop_sockaddr(int family, PyObject *address, union pyhoop_sockaddr *result);
 
+/* The same for an address of the socket `fd`. */
+socklen_t pyhoop_sockaddr_of(int fd, PyObject *address, union pyhoop_sockaddr *result);
+
 #endif

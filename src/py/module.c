@@ -2,11 +2,13 @@
  *
  * module: hoop._hoop, put together.
  */
+#include "py/coroutine.h"
 #include "py/datagram.h"
 #include "py/fork.h"
 #include "py/handle.h"
 #include "py/listener.h"
 #include "py/loop.h"
+#include "py/operation.h"
 #include "py/state.h"
 #include "py/transport.h"
 
@@ -52,19 +54,29 @@ static int init_imports(struct pyhoop_state *state) {
                : 0;
 }
 
-/* asyncio.base_events.Server._attach: with the transport as argument, or without? */
-static int init_server(struct pyhoop_state *state) {
-    PyObject *attach = import_attribute("asyncio.base_events", "Server");
-    PyObject *method = attach == NULL ? NULL : PyObject_GetAttr(attach, state->str__attach);
+/* How many arguments a method in Python takes, self included; -1 with an exception set. */
+static long argument_count(PyObject *type, const char *name) {
+    long result = -1;
+    PyObject *method = PyObject_GetAttrString(type, name);
     PyObject *code = method == NULL ? NULL : PyObject_GetAttrString(method, "__code__");
     PyObject *count = code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
     if (count != NULL)
-        state->server_attach_takes_transport = PyLong_AsLong(count) == 2;
-    Py_XDECREF(attach);
+        result = PyLong_AsLong(count);
     Py_XDECREF(method);
     Py_XDECREF(code);
     Py_XDECREF(count);
-    return PyErr_Occurred() ? -1 : 0;
+    return result;
+}
+
+/* What the running Python's private methods do. */
+static int init_differences(struct pyhoop_state *state) {
+    long attach = argument_count(state->asyncio_server, "_attach");
+    long seek = argument_count(state->asyncio_selector_loop, "_sock_sendfile_update_filepos");
+    if (attach < 0 || seek < 0)
+        return -1;
+    state->server_attach_takes_transport = attach == 2; /* else: only self */
+    state->sendfile_always_seeks = seek == 3;           /* else: it asks how much was sent */
+    return 0;
 }
 
 static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *bases) {
@@ -124,10 +136,13 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->transport_type = make_stream_transport_type(module, state);
     state->datagram_transport_type = make_datagram_transport_type(module, state);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
+    state->operation_type = make_type(module, &pyhoop_operation_spec, NULL);
+    state->coroutine_function_type = make_type(module, &pyhoop_coroutine_function_spec, NULL);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
                    state->transport_type == NULL || state->datagram_transport_type == NULL ||
-                   state->loop_type == NULL
+                   state->loop_type == NULL || state->operation_type == NULL ||
+                   state->coroutine_function_type == NULL
                ? -1
                : 0;
 }
@@ -139,9 +154,9 @@ static int module_exec(PyObject *module) {
         pyhoop_raise_errno(rc);
         return -1;
     }
-    if (init_names(state) < 0 || init_imports(state) < 0 || init_server(state) < 0)
+    if (init_names(state) < 0 || init_imports(state) < 0 || init_differences(state) < 0)
         return -1;
-    return init_types(module, state);
+    return init_types(module, state) < 0 ? -1 : pyhoop_coroutines_add(state);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
@@ -153,6 +168,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->listener_type);
     Py_VISIT(state->transport_type);
     Py_VISIT(state->datagram_transport_type);
+    Py_VISIT(state->operation_type);
+    Py_VISIT(state->coroutine_function_type);
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
@@ -177,6 +194,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->listener_type);
     Py_CLEAR(state->transport_type);
     Py_CLEAR(state->datagram_transport_type);
+    Py_CLEAR(state->operation_type);
+    Py_CLEAR(state->coroutine_function_type);
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);

@@ -8,7 +8,7 @@
 #include "py/listener.h"
 #include "py/transport.h"
 
-enum direction { READER, WRITER, DIRECTIONS };
+enum { DIRECTIONS = 2 };
 
 static const uint32_t poll_event_of[DIRECTIONS] = {HOOP_POLL_READ, HOOP_POLL_WRITE};
 
@@ -16,6 +16,8 @@ struct pyhoop_reader {
     struct hoop_watch watch;
     LoopObject *loop;
     HandleObject *handles[DIRECTIONS];
+    struct pyhoop_waiter waiters[DIRECTIONS]; /* heads of circular lists */
+    PyObject *socket;                         /* weak: whose operations the watch serves, or NULL */
 };
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
@@ -33,6 +35,73 @@ static struct pyhoop_reader *find(LoopObject *loop, int fd) {
     return watch != NULL && watch->type == &watch_type.core ? reader_of(watch) : NULL;
 }
 
+/* ---- lists of waiters ---- */
+
+static void list_init(struct pyhoop_waiter *head) {
+    head->next = head->previous = head;
+}
+
+static bool list_is_empty(const struct pyhoop_waiter *head) {
+    return head->next == head;
+}
+
+static void list_append(struct pyhoop_waiter *head, struct pyhoop_waiter *waiter) {
+    waiter->next = head;
+    waiter->previous = head->previous;
+    head->previous->next = waiter;
+    head->previous = waiter;
+}
+
+static void list_remove(struct pyhoop_waiter *waiter) {
+    waiter->previous->next = waiter->next;
+    waiter->next->previous = waiter->previous;
+    waiter->next = waiter->previous = NULL;
+}
+
+/* Moves all from one list to another; they belong to no reader then. */
+static void list_move(struct pyhoop_waiter *from, struct pyhoop_waiter *to) {
+    while (!list_is_empty(from)) {
+        struct pyhoop_waiter *waiter = from->next;
+        list_remove(waiter);
+        waiter->reader = NULL;
+        list_append(to, waiter);
+    }
+}
+
+static void wake(struct pyhoop_state *state, PyObject *future) {
+    PyObject *result = PyObject_CallMethodOneArg(future, state->str_set_result, Py_None);
+    Py_XDECREF(result);
+    if (result != NULL)
+        return;
+    if (PyErr_ExceptionMatches(state->asyncio_invalid_state_error))
+        PyErr_Clear(); /* cancelled, and the task has not run yet */
+    else
+        PyErr_WriteUnraisable(future);
+}
+
+/* What is woken may run code that makes others in the list leave it. */
+static void wake_all(struct pyhoop_state *state, struct pyhoop_waiter *list) {
+    while (!list_is_empty(list)) {
+        struct pyhoop_waiter *waiter = list->next;
+        PyObject *owner = waiter->owner;
+        PyObject *future = Py_NewRef(waiter->future);
+        list_remove(waiter);
+        wake(state, future);
+        Py_DECREF(future);
+        Py_DECREF(owner);
+    }
+}
+
+static void drop_all(struct pyhoop_waiter *list) {
+    while (!list_is_empty(list)) {
+        struct pyhoop_waiter *waiter = list->next;
+        list_remove(waiter);
+        Py_DECREF(waiter->owner);
+    }
+}
+
+/* ---- records ---- */
+
 static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
     struct pyhoop_reader *reader = PyMem_Calloc(1, sizeof(*reader));
     if (reader == NULL) {
@@ -47,6 +116,8 @@ static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
         return NULL;
     }
     reader->loop = loop;
+    list_init(&reader->waiters[PYHOOP_READER]);
+    list_init(&reader->waiters[PYHOOP_WRITER]);
     return reader;
 }
 
@@ -58,44 +129,78 @@ static void retire(HandleObject *handle) {
     Py_DECREF(handle);
 }
 
+/* Waiters of a descriptor that is somebody else's now try again, and find that out. */
 static void free_reader(struct pyhoop_reader *reader) {
-    hoop_watches_stop(&reader->loop->core.watches, &reader->watch);
-    HandleObject *handles[DIRECTIONS] = {reader->handles[READER], reader->handles[WRITER]};
+    LoopObject *loop = reader->loop;
+    struct pyhoop_waiter waiters;
+    hoop_watches_stop(&loop->core.watches, &reader->watch);
+    HandleObject *handles[DIRECTIONS] = {reader->handles[PYHOOP_READER],
+                                         reader->handles[PYHOOP_WRITER]};
+    PyObject *socket = reader->socket;
+    list_init(&waiters);
+    list_move(&reader->waiters[PYHOOP_READER], &waiters);
+    list_move(&reader->waiters[PYHOOP_WRITER], &waiters);
     PyMem_Free(reader);
-    retire(handles[READER]);
-    retire(handles[WRITER]);
+    if (loop->is_closed)
+        drop_all(&waiters);
+    else
+        wake_all(loop->state, &waiters);
+    retire(handles[PYHOOP_READER]);
+    retire(handles[PYHOOP_WRITER]);
+    Py_XDECREF(socket);
 }
 
 static void forget(struct hoop_watch *watch) {
     free_reader(reader_of(watch));
 }
 
-static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
-    for (int i = 0; i < DIRECTIONS; i++)
-        Py_VISIT(reader_of(watch)->handles[i]);
+static int visit_list(struct pyhoop_waiter *head, visitproc visit, void *arg) {
+    for (struct pyhoop_waiter *waiter = head->next; waiter != head; waiter = waiter->next)
+        Py_VISIT(waiter->owner);
     return 0;
 }
 
+static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
+    struct pyhoop_reader *reader = reader_of(watch);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < DIRECTIONS; i++) {
+        Py_VISIT(reader->handles[i]);
+        rc = visit_list(&reader->waiters[i], visit, arg);
+    }
+    return rc;
+}
+
+/* A callback needs to be told again and again while the descriptor is ready; operations try
+ * before they wait, so they need to hear of changes only. */
 static uint32_t wanted_by(const struct pyhoop_reader *reader) {
     uint32_t wanted = 0;
     for (int i = 0; i < DIRECTIONS; i++) {
-        if (reader->handles[i] != NULL)
+        if (reader->handles[i] != NULL || !list_is_empty(&reader->waiters[i]))
             wanted |= poll_event_of[i];
     }
-    return wanted;
+    bool has_handle =
+        reader->handles[PYHOOP_READER] != NULL || reader->handles[PYHOOP_WRITER] != NULL;
+    return wanted == 0 || has_handle ? wanted : wanted | HOOP_POLL_EDGE;
 }
 
-/* Removes one direction; true if there was one. */
-static bool remove_direction(LoopObject *loop, int fd, enum direction direction) {
+/* Tells the kernel that somebody has left. The record stays for the next operation if that is
+ * free: by edges, a descriptor that nobody asks for costs nothing. */
+static void update(struct pyhoop_reader *reader) {
+    uint32_t wanted = wanted_by(reader);
+    if (wanted == 0 && !(reader->watch.armed & HOOP_POLL_EDGE))
+        free_reader(reader);
+    else
+        (void)hoop_watches_want(&reader->loop->core.watches, &reader->watch, wanted);
+}
+
+/* Removes one direction's callback; true if there was one. */
+static bool remove_handle(LoopObject *loop, int fd, enum pyhoop_direction direction) {
     struct pyhoop_reader *reader = find(loop, fd);
     if (reader == NULL || reader->handles[direction] == NULL)
         return false;
     HandleObject *handle = reader->handles[direction];
     reader->handles[direction] = NULL;
-    if (wanted_by(reader) == 0)
-        free_reader(reader);
-    else
-        (void)hoop_watches_want(&loop->core.watches, &reader->watch, wanted_by(reader));
+    update(reader);
     retire(handle);
     return true;
 }
@@ -107,6 +212,20 @@ static int queue_handle(LoopObject *loop, HandleObject *handle) {
     return 0;
 }
 
+static void wake_waiters(struct pyhoop_reader *reader, uint32_t events) {
+    struct pyhoop_state *state = reader->loop->state;
+    struct pyhoop_waiter waiters;
+    list_init(&waiters);
+    for (int i = 0; i < DIRECTIONS; i++) {
+        if (events & poll_event_of[i])
+            list_move(&reader->waiters[i], &waiters);
+    }
+    if (list_is_empty(&waiters))
+        return;
+    update(reader);
+    wake_all(state, &waiters);
+}
+
 static int on_events(struct hoop_watch *watch, uint32_t events) {
     struct pyhoop_reader *reader = reader_of(watch);
     LoopObject *loop = reader->loop;
@@ -116,7 +235,7 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
         if (!(events & poll_event_of[i]) || handle == NULL)
             continue;
         if (handle->flags & PYHOOP_HANDLE_CANCELLED) {
-            remove_direction(loop, fd, (enum direction)i);
+            remove_handle(loop, fd, (enum pyhoop_direction)i);
             reader = find(loop, fd);
             if (reader == NULL)
                 return 0;
@@ -124,7 +243,73 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
             queue_handle(loop, handle);
         }
     }
+    wake_waiters(reader, events);
     return 0;
+}
+
+/* ---- waiting ---- */
+
+/* Whether the socket that the record served is closed, and the number used again. */
+static bool is_outdated(const struct pyhoop_reader *reader, int fd) {
+    PyObject *socket = NULL;
+    if (reader->socket == NULL)
+        return false;
+    if (PyWeakref_GetRef(reader->socket, &socket) <= 0)
+        return true;
+    int number = PyObject_AsFileDescriptor(socket);
+    if (number < 0)
+        PyErr_Clear(); /* ValueError: it is closed */
+    Py_DECREF(socket);
+    return number != fd;
+}
+
+/* The record of `fd` as it serves `socket` (a weak reference to it), borrowed from the table. */
+static struct pyhoop_reader *record_for(LoopObject *loop, PyObject *socket, int fd) {
+    struct pyhoop_reader *reader = find(loop, fd);
+    if (reader != NULL && reader->socket == socket)
+        return reader;
+    if (reader != NULL && is_outdated(reader, fd)) {
+        free_reader(reader);
+        reader = find(loop, fd);
+    }
+    if (reader == NULL)
+        reader = new_reader(loop, fd);
+    if (reader != NULL && reader->socket == NULL)
+        reader->socket = Py_NewRef(socket);
+    return reader;
+}
+
+int pyhoop_waiter_enter(LoopObject *loop, PyObject *socket, int fd, enum pyhoop_direction direction,
+                        struct pyhoop_waiter *waiter) {
+    /* While its referent lives there is one such reference, so it can be compared. */
+    PyObject *reference = PyWeakref_NewRef(socket, NULL);
+    if (reference == NULL)
+        return -1;
+    struct pyhoop_reader *reader = record_for(loop, reference, fd);
+    Py_DECREF(reference);
+    if (reader == NULL)
+        return -1;
+    waiter->reader = reader;
+    list_append(&reader->waiters[direction], waiter);
+    int rc = hoop_watches_want(&loop->core.watches, &reader->watch, wanted_by(reader));
+    if (rc == 0) {
+        Py_INCREF(waiter->owner);
+        return 0;
+    }
+    list_remove(waiter);
+    update(reader);
+    pyhoop_raise_errno(rc);
+    return -1;
+}
+
+void pyhoop_waiter_leave(struct pyhoop_waiter *waiter) {
+    if (waiter->next == NULL)
+        return;
+    struct pyhoop_reader *reader = waiter->reader;
+    list_remove(waiter);
+    if (reader != NULL)
+        update(reader);
+    Py_DECREF(waiter->owner);
 }
 
 /* ---- the methods ---- */
@@ -157,7 +342,7 @@ int pyhoop_fd_of(struct pyhoop_state *state, PyObject *file) {
 }
 
 /* asyncio checks with the object as it was given, and names it so. */
-static int check_no_transport(LoopObject *self, PyObject *file, int fd) {
+int pyhoop_reader_check_no_transport(LoopObject *self, PyObject *file, int fd) {
     TransportObject *transport = pyhoop_transport_of_fd(self, fd);
     if (transport == NULL || pyhoop_transport_is_closing(transport))
         return 0;
@@ -180,17 +365,17 @@ static PyObject *context_of(struct pyhoop_state *state, PyObject *const *values,
 }
 
 /* (fd, callback, *args, context=None). Returns the handle, borrowed from its reader. */
-static HandleObject *add(LoopObject *self, enum direction direction, bool checks_transport,
+static HandleObject *add(LoopObject *self, enum pyhoop_direction direction, bool checks_transport,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     bool is_bad;
     if (nargs < 2) {
         PyErr_Format(PyExc_TypeError, "add_%s() needs a file descriptor and a callback",
-                     direction == READER ? "reader" : "writer");
+                     direction == PYHOOP_READER ? "reader" : "writer");
         return NULL;
     }
     PyObject *context = context_of(self->state, args + nargs, kwnames, &is_bad);
     int fd = is_bad ? -1 : pyhoop_fd_of(self->state, args[0]);
-    if (fd < 0 || (checks_transport && check_no_transport(self, args[0], fd) < 0) ||
+    if (fd < 0 || (checks_transport && pyhoop_reader_check_no_transport(self, args[0], fd) < 0) ||
         pyhoop_loop_check_open(self) < 0)
         return NULL;
 
@@ -200,6 +385,10 @@ static HandleObject *add(LoopObject *self, enum direction direction, bool checks
         return NULL;
     handle->flags |= PYHOOP_HANDLE_PERSISTENT;
     struct pyhoop_reader *reader = find(self, fd);
+    if (reader != NULL && is_outdated(reader, fd)) {
+        free_reader(reader);
+        reader = find(self, fd);
+    }
     bool is_new = reader == NULL;
     if (is_new)
         reader = new_reader(self, fd);
@@ -207,8 +396,8 @@ static HandleObject *add(LoopObject *self, enum direction direction, bool checks
         Py_DECREF(handle);
         return NULL;
     }
-    int rc = hoop_watches_want(&self->core.watches, &reader->watch,
-                               wanted_by(reader) | poll_event_of[direction]);
+    uint32_t wanted = (wanted_by(reader) | poll_event_of[direction]) & ~HOOP_POLL_EDGE;
+    int rc = hoop_watches_want(&self->core.watches, &reader->watch, wanted);
     if (rc < 0) {
         if (is_new)
             free_reader(reader);
@@ -222,7 +411,7 @@ static HandleObject *add(LoopObject *self, enum direction direction, bool checks
     return handle;
 }
 
-static PyObject *add_public(PyObject *self, enum direction direction, PyObject *const *args,
+static PyObject *add_public(PyObject *self, enum pyhoop_direction direction, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames) {
     if (add((LoopObject *)self, direction, true, args, nargs, kwnames) == NULL)
         return NULL;
@@ -231,61 +420,63 @@ static PyObject *add_public(PyObject *self, enum direction direction, PyObject *
 
 PyObject *pyhoop_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames) {
-    return add_public(self, READER, args, nargs, kwnames);
+    return add_public(self, PYHOOP_READER, args, nargs, kwnames);
 }
 
 PyObject *pyhoop_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames) {
-    return add_public(self, WRITER, args, nargs, kwnames);
+    return add_public(self, PYHOOP_WRITER, args, nargs, kwnames);
 }
 
 PyObject *pyhoop_loop_add_reader_private(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                          PyObject *kwnames) {
-    return Py_XNewRef((PyObject *)add((LoopObject *)self, READER, false, args, nargs, kwnames));
+    return Py_XNewRef(
+        (PyObject *)add((LoopObject *)self, PYHOOP_READER, false, args, nargs, kwnames));
 }
 
 PyObject *pyhoop_loop_add_writer_private(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                          PyObject *kwnames) {
-    return Py_XNewRef((PyObject *)add((LoopObject *)self, WRITER, false, args, nargs, kwnames));
+    return Py_XNewRef(
+        (PyObject *)add((LoopObject *)self, PYHOOP_WRITER, false, args, nargs, kwnames));
 }
 
-static PyObject *remove_from(PyObject *op, enum direction direction, bool checks_transport,
+static PyObject *remove_from(PyObject *op, enum pyhoop_direction direction, bool checks_transport,
                              PyObject *file) {
     LoopObject *self = (LoopObject *)op;
     int fd = pyhoop_fd_of(self->state, file);
-    if (fd < 0 || (checks_transport && check_no_transport(self, file, fd) < 0))
+    if (fd < 0 || (checks_transport && pyhoop_reader_check_no_transport(self, file, fd) < 0))
         return NULL;
     if (self->is_closed)
         Py_RETURN_FALSE;
-    if (direction == READER && pyhoop_listener_stop_fd(self, fd))
+    if (direction == PYHOOP_READER && pyhoop_listener_stop_fd(self, fd))
         Py_RETURN_TRUE;
-    return PyBool_FromLong(remove_direction(self, fd, direction));
+    return PyBool_FromLong(remove_handle(self, fd, direction));
 }
 
 PyObject *pyhoop_loop_remove_reader(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject *kwnames) {
     PyObject *file = pyhoop_one_argument("remove_reader", "fd", args, nargs, kwnames);
-    return file == NULL ? NULL : remove_from(self, READER, true, file);
+    return file == NULL ? NULL : remove_from(self, PYHOOP_READER, true, file);
 }
 
 PyObject *pyhoop_loop_remove_writer(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject *kwnames) {
     PyObject *file = pyhoop_one_argument("remove_writer", "fd", args, nargs, kwnames);
-    return file == NULL ? NULL : remove_from(self, WRITER, true, file);
+    return file == NULL ? NULL : remove_from(self, PYHOOP_WRITER, true, file);
 }
 
 PyObject *pyhoop_loop_remove_reader_private(PyObject *self, PyObject *file) {
-    return remove_from(self, READER, false, file);
+    return remove_from(self, PYHOOP_READER, false, file);
 }
 
 PyObject *pyhoop_loop_remove_writer_private(PyObject *self, PyObject *file) {
-    return remove_from(self, WRITER, false, file);
+    return remove_from(self, PYHOOP_WRITER, false, file);
 }
 
 PyObject *pyhoop_loop_ensure_fd_no_transport(PyObject *op, PyObject *file) {
     LoopObject *self = (LoopObject *)op;
     int fd = pyhoop_fd_of(self->state, file);
-    if (fd < 0 || check_no_transport(self, file, fd) < 0)
+    if (fd < 0 || pyhoop_reader_check_no_transport(self, file, fd) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -296,5 +487,5 @@ PyObject *pyhoop_loop_polled_events(PyObject *op, PyObject *number) {
     if (fd < 0)
         return NULL;
     struct hoop_watch *watch = hoop_watches_find(&self->core.watches, fd);
-    return PyLong_FromUnsignedLong(watch == NULL ? 0 : watch->wanted);
+    return PyLong_FromUnsignedLong(watch == NULL ? 0 : watch->wanted & ~HOOP_POLL_EDGE);
 }

@@ -13,6 +13,7 @@
 /* Interned names, as fields `str_<name>`. */
 #define PYHOOP_NAMES(X)                                                                            \
     X(_accept_connection2)                                                                         \
+    X(_asyncio_future_blocking)                                                                    \
     X(_asyncgen_finalizer_hook)                                                                    \
     X(_asyncgen_firstiter_hook)                                                                    \
     X(_attach)                                                                                     \
@@ -52,6 +53,7 @@
     X(Future)                                                                                      \
     X(get_buffer)                                                                                  \
     X(getaddrinfo)                                                                                 \
+    X(gettimeout)                                                                                  \
     X(getpeername)                                                                                 \
     X(getsockname)                                                                                 \
     X(isfuture)                                                                                    \
@@ -59,6 +61,7 @@
     X(name)                                                                                        \
     X(pause_writing)                                                                               \
     X(peername)                                                                                    \
+    X(proto)                                                                                       \
     X(protocol)                                                                                    \
     X(remove_done_callback)                                                                        \
     X(result)                                                                                      \
@@ -72,6 +75,7 @@
     X(socket)                                                                                      \
     X(sockname)                                                                                    \
     X(Task)                                                                                        \
+    X(throw)                                                                                       \
     X(time)                                                                                        \
     X(when)
 
@@ -80,8 +84,12 @@
     X(asyncio_base_loop, "asyncio.base_events", "BaseEventLoop")                                   \
     X(asyncio_buffered_protocol, "asyncio.protocols", "BufferedProtocol")                          \
     X(asyncio_datagram_transport, "asyncio.transports", "DatagramTransport")                       \
+    X(asyncio_invalid_state_error, "asyncio.exceptions", "InvalidStateError")                      \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
     X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
+    X(asyncio_sendfile_not_available, "asyncio.exceptions", "SendfileNotAvailableError")           \
+    X(asyncio_selector_loop, "asyncio.unix_events", "_UnixSelectorEventLoop")                      \
+    X(asyncio_server, "asyncio.base_events", "Server")                                             \
     X(asyncio_threadsafe_handle, "asyncio.events", PYHOOP_THREADSAFE_HANDLE_NAME)                  \
     X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
     X(asyncio_transport, "asyncio.transports", "Transport")                                        \
@@ -92,6 +100,7 @@
     X(socket_getaddrinfo, "socket", "getaddrinfo")                                                 \
     X(cold_address_families, "hoop._cold", "ADDRESS_FAMILIES")                                     \
     X(cold_accept_connection, "hoop._cold", "accept_connection")                                   \
+    X(cold_connect_later, "hoop._cold", "connect_later")                                           \
     X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
     X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
     X(cold_extract_stack, "hoop._cold", "extract_stack")                                           \
@@ -114,6 +123,8 @@ struct pyhoop_state {
     PyTypeObject *listener_type;
     PyTypeObject *transport_type;
     PyTypeObject *datagram_transport_type;
+    PyTypeObject *operation_type;
+    PyTypeObject *coroutine_function_type;
     PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;
@@ -130,6 +141,7 @@ struct pyhoop_state {
 #undef FIELD
     void *free_handles; /* handle.c: spent handles to make new ones of */
     Py_ssize_t free_handle_count;
+    int sendfile_always_seeks;         /* 3.14: also when nothing was sent */
     int server_attach_takes_transport; /* 3.13: Server._attach(transport); before: _attach() */
 };
 

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -290,6 +291,68 @@ static void test_accept(void) {
     close(listener);
 }
 
+static void test_datagrams_name_their_sender(void) {
+    struct sockaddr_in first = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in second = first, from;
+    socklen_t length = sizeof(first);
+    char buffer[8];
+    int left = socket(AF_INET, SOCK_DGRAM, 0), right = socket(AF_INET, SOCK_DGRAM, 0);
+    REQUIRE(bind(left, (struct sockaddr *)&first, length) == 0);
+    REQUIRE(bind(right, (struct sockaddr *)&second, length) == 0);
+    REQUIRE(hoop_sys_socket_name(left, (struct sockaddr *)&first, &length) == 0);
+    REQUIRE(hoop_sys_socket_name(right, (struct sockaddr *)&second, &length) == 0);
+    CHECK_EQ(hoop_sys_recv_from(left, buffer, 8, (struct sockaddr *)&from, &length), -EAGAIN);
+    CHECK_EQ(hoop_sys_send_to(right, "abc", 3, (struct sockaddr *)&first, sizeof(first)), 3);
+    length = sizeof(from);
+    CHECK_EQ(hoop_sys_recv_from(left, buffer, 8, (struct sockaddr *)&from, &length), 3);
+    CHECK_EQ(from.sin_port, second.sin_port);
+    close(left);
+    close(right);
+}
+
+static void test_connect_in_the_background(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof(address);
+    int error = 0;
+    int bound = socket(AF_INET, SOCK_STREAM, 0);
+    REQUIRE(bind(bound, (struct sockaddr *)&address, length) == 0);
+    REQUIRE(hoop_sys_socket_name(bound, (struct sockaddr *)&address, &length) == 0);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_EQ(hoop_sys_connect(client, (struct sockaddr *)&address, length), -EINPROGRESS);
+    CHECK(hoop_sys_is_writable(client)); /* refused at once, on the loopback */
+    CHECK_EQ(hoop_sys_socket_option(client, SOL_SOCKET, SO_ERROR, &error), 0);
+    CHECK_EQ(error, ECONNREFUSED);
+    close(client);
+    client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    REQUIRE(listen(bound, 1) == 0);
+    CHECK_EQ(hoop_sys_connect(client, (struct sockaddr *)&address, length), -EINPROGRESS);
+    CHECK(hoop_sys_is_writable(client));
+    CHECK_EQ(hoop_sys_connect(client, (struct sockaddr *)&address, length), 0);
+    CHECK_EQ(hoop_sys_connect(client, (struct sockaddr *)&address, length), -EISCONN);
+    close(client);
+    close(bound);
+}
+
+static void test_send_file_leaves_its_position(void) {
+    char name[] = "/tmp/hoop-test-XXXXXX", buffer[8];
+    int pair[2];
+    int file = mkstemp(name);
+    REQUIRE(file >= 0 && write(file, "abcdef", 6) == 6);
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
+    CHECK_EQ(hoop_sys_file_size(file), 6);
+    CHECK_EQ(hoop_sys_send_file(pair[0], file, 2, 100), 4);
+    CHECK_EQ(hoop_sys_send_file(pair[0], file, 6, 100), 0);
+    CHECK_EQ(hoop_sys_recv(pair[1], buffer, 8), 4);
+    CHECK_EQ(lseek(file, 0, SEEK_CUR), 6);
+    CHECK_EQ(hoop_sys_file_seek(file, 3), 0);
+    CHECK_EQ(lseek(file, 0, SEEK_CUR), 3);
+    CHECK_EQ(hoop_sys_file_seek(pair[0], 3), -ESPIPE);
+    unlink(name);
+    close(file);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 static void test_socket_options(void) {
     struct sockaddr_in address;
     int listener = open_listener(&address);
@@ -323,6 +386,12 @@ static void test_bad_descriptor_is_an_error_everywhere(void) {
     CHECK_EQ(hoop_sys_recv_from(-1, buffer, 1, NULL, NULL), -EBADF);
     CHECK_EQ(hoop_sys_send_to(-1, buffer, 1, NULL, 0), -EBADF);
     CHECK_EQ(hoop_sys_accept(-1, NULL, NULL), -EBADF);
+    CHECK_EQ(hoop_sys_recv_from(-1, buffer, 1, NULL, NULL), -EBADF);
+    CHECK_EQ(hoop_sys_send_to(-1, buffer, 1, NULL, 0), -EBADF);
+    CHECK_EQ(hoop_sys_send_file(-1, -1, 0, 1), -EBADF);
+    CHECK_EQ(hoop_sys_file_size(-1), -EBADF);
+    CHECK_EQ(hoop_sys_file_seek(-1, 0), -EBADF);
+    CHECK_EQ(hoop_sys_connect(-1, (struct sockaddr *)&address, length), -EBADF);
     CHECK_EQ(hoop_sys_shutdown_write(-1), -EBADF);
     CHECK_EQ(hoop_sys_socket_option(-1, SOL_SOCKET, SO_ERROR, &value), -EBADF);
     CHECK_EQ(hoop_sys_set_socket_option(-1, SOL_SOCKET, SO_KEEPALIVE, 1), -EBADF);
@@ -451,6 +520,9 @@ int main(void) {
     RUN(test_datagram_of_nobody);
     RUN(test_shutdown_write_is_the_end_for_the_peer);
     RUN(test_accept);
+    RUN(test_datagrams_name_their_sender);
+    RUN(test_connect_in_the_background);
+    RUN(test_send_file_leaves_its_position);
     RUN(test_socket_options);
     RUN(test_bad_descriptor_is_an_error_everywhere);
     RUN(test_own_descriptors_are_close_on_exec);

@@ -7,7 +7,12 @@
 #include "core/watches.h"
 #include "fake.h"
 
-enum { READ = HOOP_POLL_READ, WRITE = HOOP_POLL_WRITE, BROKEN = HOOP_POLL_BROKEN };
+enum {
+    READ = HOOP_POLL_READ,
+    WRITE = HOOP_POLL_WRITE,
+    BROKEN = HOOP_POLL_BROKEN,
+    EDGE = HOOP_POLL_EDGE
+};
 
 static struct hoop_poller poller;
 static struct hoop_watches watches;
@@ -204,6 +209,46 @@ static void test_unwanted_part_of_an_event_is_kept_back(void) {
     CHECK_TEXT(trace_take(), "first:w");
     CHECK_EQ(event(5, READ), 0);
     CHECK_TEXT(trace_take(), "modify:5:w");
+    close_all();
+}
+
+static void test_by_edges_starting_and_stopping_costs_nothing(void) {
+    open_all();
+    CHECK_EQ(start(&first, 5, READ | EDGE), 0);
+    CHECK_TEXT(trace_take(), "add:5:re");
+    CHECK_EQ(event(5, READ), 0);
+    CHECK_EQ(want(&first, 0), 0);
+    CHECK_EQ(event(5, READ), 0); /* between two waits: reported once, so it may stay */
+    CHECK_EQ(event(5, BROKEN), 0);
+    CHECK_EQ(want(&first, READ | EDGE), 0);
+    CHECK_TEXT(trace_take(), "first:r");
+    close_all();
+}
+
+static void test_by_edges_writing_stays_until_it_is_reported(void) {
+    open_all();
+    CHECK_EQ(start(&first, 5, READ | EDGE), 0);
+    CHECK_EQ(want(&first, WRITE | EDGE), 0); /* reading stays beside it */
+    CHECK_EQ(want(&first, 0), 0);
+    CHECK_EQ(want(&first, WRITE | EDGE), 0);
+    CHECK_TEXT(trace_take(), "add:5:re modify:5:rwe");
+    CHECK_EQ(want(&first, READ | EDGE), 0);
+    CHECK_EQ(event(5, WRITE), 0);
+    CHECK_EQ(event(5, WRITE | READ), 0);
+    CHECK_TEXT(trace_take(), "modify:5:re first:r");
+    close_all();
+}
+
+static void test_edges_and_levels_change_at_once(void) {
+    open_all();
+    CHECK_EQ(start(&first, 5, READ | EDGE), 0);
+    CHECK_EQ(want(&first, READ), 0);
+    CHECK_EQ(want(&first, READ | EDGE), 0);
+    CHECK_EQ(want(&first, 0), 0);
+    CHECK_EQ(want(&first, READ), 0);
+    CHECK_EQ(want(&first, 0), 0);
+    CHECK_EQ(event(5, READ), 0);
+    CHECK_TEXT(trace_take(), "add:5:re modify:5:r modify:5:re modify:5:r remove:5");
     close_all();
 }
 
@@ -414,6 +459,9 @@ int main(void) {
     RUN(test_paused_reader_that_writes_is_told_of_writing_only);
     RUN(test_interest_in_writing_ends_at_once);
     RUN(test_unwanted_part_of_an_event_is_kept_back);
+    RUN(test_by_edges_starting_and_stopping_costs_nothing);
+    RUN(test_by_edges_writing_stays_until_it_is_reported);
+    RUN(test_edges_and_levels_change_at_once);
     RUN(test_broken_descriptor_nobody_wants_leaves_the_poller);
     RUN(test_event_of_a_stopped_watch_reaches_nobody);
     RUN(test_event_of_a_closed_descriptor_never_reaches_its_successor);
