@@ -368,6 +368,10 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObje
         return NULL;
     if (pyhoop_loop_check_open(loop) < 0)
         return NULL;
+    PyObject *connection_made = PyObject_GetAttr(protocol, loop->state->str_connection_made);
+    if (connection_made == NULL) /* no protocol: who connects hears of it, as in asyncio */
+        return NULL;
+    Py_DECREF(connection_made);
     PyObject *free = pyhoop_loop_ensure_fd_no_transport(op, socket);
     if (free == NULL)
         return NULL;
@@ -584,7 +588,7 @@ static PyObject *transport_is_reading(PyObject *op, PyObject *unused) {
     return PyBool_FromLong(is_reading((TransportObject *)op));
 }
 
-static int log_debug(TransportObject *self, const char *message) {
+int pyhoop_transport_log_debug(TransportObject *self, const char *message) {
     if (!self->loop->is_debug)
         return 0;
     PyObject *result =
@@ -599,7 +603,7 @@ static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
     if (!is_reading(self))
         Py_RETURN_NONE;
     self->flags |= PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r pauses reading") < 0)
+    if (pyhoop_transport_update(self) < 0 || pyhoop_transport_log_debug(self, "%r pauses reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -610,7 +614,7 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
         Py_RETURN_NONE;
     self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r resumes reading") < 0)
+    if (pyhoop_transport_update(self) < 0 || pyhoop_transport_log_debug(self, "%r resumes reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
