@@ -36,7 +36,7 @@ from typing import Any
 import loopkit
 
 PROBES: dict[str, Case] = {}
-LIMIT = 10.0
+LIMIT = 5.0
 """Seconds a probe may take; a hang is an outcome too."""
 
 _MASKS = [
@@ -373,15 +373,15 @@ def _wind_up(loop: asyncio.AbstractEventLoop, stack: contextlib.ExitStack) -> No
     if loop.is_closed():
         stack.close()
         return
-    for task in asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
         task.cancel()
 
     async def end() -> None:
         stack.close()
         for _ in range(5):
             await asyncio.sleep(0)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await loop.shutdown_asyncgens()
         await loop.shutdown_default_executor()
 

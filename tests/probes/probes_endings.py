@@ -5,8 +5,8 @@ import asyncio
 import os
 import socket
 
-from probekit import Buffered, probe, table
 from loopkit import address_of, connect_to, read_all, send_reset
+from probekit import Buffered, probe, table
 
 BIG = b"b" * 8_000_000
 
@@ -107,25 +107,6 @@ async def data_and_close_before_accept(p):
         peer.sendall(b"hello")
     await protocol.seen("connection_lost")
     server.close()
-
-
-@probe
-async def peer_reset_while_sendfile_waits(p):
-    transport, protocol, peer = await p.connected()
-    path = os.path.join(p.folder, "big")
-    with open(path, "wb") as file:
-        file.truncate(50_000_000)
-    with open(path, "rb") as file:
-        sending = asyncio.ensure_future(p.loop.sendfile(transport, file))
-        await p.settle()
-        send_reset(peer)
-        try:
-            await sending
-        except OSError as exc:
-            p.note("failed", isinstance(exc, ConnectionError))
-    transport.abort()
-    await protocol.seen("connection_lost")
-    del protocol.seen_calls[:]
 
 
 @probe

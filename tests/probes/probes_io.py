@@ -38,7 +38,7 @@ def closed_socket(p):
 
 
 def regular_file(p):
-    return p.stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    return p.stack.enter_context(tempfile.TemporaryFile())
 
 
 DESCRIPTORS = {

@@ -8,8 +8,8 @@ import contextvars
 import mmap
 import socket
 
-from probekit import Buffered, Stream, probe, table
 from loopkit import read_all, read_exactly
+from probekit import Buffered, Stream, probe, table
 
 BIG = b"b" * 8_000_000
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")

@@ -15,6 +15,7 @@ for _path in sorted(pathlib.Path(__file__).parent.glob("probes_*.py")):
     importlib.import_module(_path.stem)
 
 
+@pytest.mark.timeout(40, method="thread")
 @pytest.mark.parametrize("name", list(PROBES))
 def test_probe(name):
     case = PROBES[name]
