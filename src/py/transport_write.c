@@ -198,7 +198,7 @@ static PyObject *as_bytes(PyObject *data) {
         return PyBytes_FromObject(data);
     PyObject *name = PyType_GetName(Py_TYPE(data));
     if (name != NULL)
-        PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%U'", name);
+        PyErr_Format(PyExc_TypeError, PYHOOP_NO_BYTES ", not '%U'", name);
     Py_XDECREF(name);
     return NULL;
 }

@@ -51,14 +51,15 @@ _MASKS = [
             r"TypeError\(([\w.]*\b)?(\w+)\(\) (missing|takes|got an unexp|expected).*",
             r"TypeError(\2() args)",
         ),
+        (r"TypeError\('\w+' is an invalid keyword argument for (\w+)\(.*", r"TypeError(\1() args)"),
         (r"\d+\.\d+ (seconds|ms)", r"# \1"),
         # run_until_complete() is in C, so its task was made where it was called.
-        (r"(<Task .*) created at \S+ took", r"\1 took"),
+        (r"(Executing <Task ).* took", r"\1 took"),
         # Reading begins an iteration later, before anything can be read: only this log shows it.
         (r"(connected to [^ ]+:) .*", r"\1"),
         # There is no handle behind a protocol's methods: transport and protocol are told instead.
         (
-            r"callback (?:StreamTransport\._call_|\w+\.)(connection_(?:made|lost))\([^)]*\)', "
+            r"callback (?:StreamTransport\._call_|\w+\.)(connection_(?:made|lost))\(.*?\)', "
             r"exception: (.*), (?:handle: <Handle>|transport: <Transport>, protocol: .*)}",
             r"callback \1', exception: \2}",
         ),
@@ -104,7 +105,7 @@ def table(prefix: str, calls: dict[str, Callable[[Probe], Any]], **known: Any) -
         async def run(p: Probe, call: Callable[[Probe], Any] = call) -> None:
             await p.wait(call, p)
 
-        module = inspect.stack()[1].frame.f_globals["__name__"].removeprefix("probes_")
+        module = sys._getframe(1).f_globals["__name__"].removeprefix("probes_")
         full = f"{module}.{prefix}-{key}"
         assert full not in PROBES, full
         PROBES[full] = Case(full, run, **known)

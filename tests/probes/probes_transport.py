@@ -47,8 +47,14 @@ VALUES = {
     "bytearray-class": type("Bytearray", (bytearray,), {})(b"x"),
 }
 table("write", {k: on_transport("write", v) for k, v in VALUES.items()})
-del VALUES["empty"]  # Python 3.12 to 3.13: writelines([b""]) keeps the transport from closing
-table("writelines_of_one", {k: on_transport("writelines", [v]) for k, v in VALUES.items()})
+# Python 3.12 to 3.13: writelines([b""]) keeps the transport from closing; 3.14 skips None.
+LINES = {k: v for k, v in VALUES.items() if k not in ("empty", "none")}
+# Python 3.11 joins the lines first, and complains in other words.
+table(
+    "writelines_of_one",
+    {k: on_transport("writelines", [v]) for k, v in LINES.items()},
+    since=(3, 12),
+)
 table(
     "writelines",
     {
@@ -62,6 +68,7 @@ table(
         "bad-second": on_transport("writelines", [b"a", "b"]),
         "no-argument": on_transport("writelines"),
     },
+    since=(3, 12),
 )
 
 
@@ -212,12 +219,18 @@ async def write_eof_and_then(p):
     p.call(transport.write, b"x")
     p.call(transport.write, b"")
     p.call(transport.write, 5)
-    p.call(transport.writelines, [])
-    p.call(transport.writelines, [b"x"])
     p.note(read_all(peer))
     peer.sendall(b"answer")
     await protocol.received(6)
     p.note(transport.is_closing(), transport.is_reading())
+
+
+@probe(since=(3, 12))
+async def writelines_after_write_eof(p):
+    transport, _, _ = await p.connected()
+    transport.write_eof()
+    p.call(transport.writelines, [])
+    p.call(transport.writelines, [b"x"])
 
 
 @probe
