@@ -140,9 +140,9 @@ static PyObject *make_protocol(ListenerObject *self, PyObject *context) {
 static int log_connection(ListenerObject *self, TransportObject *transport) {
     if (!self->loop->is_debug)
         return 0;
-    PyObject *result = PyObject_CallFunction(self->loop->state->cold_log_connection, "OO",
-                                             self->server == NULL ? Py_None : self->server,
-                                             (PyObject *)transport);
+    PyObject *result =
+        PyObject_CallFunction(self->loop->state->cold_log_connection, "OO",
+                              self->server == NULL ? Py_None : self->server, (PyObject *)transport);
     Py_XDECREF(result);
     return result == NULL ? report_connection_error(self, transport->protocol) : 0;
 }

@@ -603,7 +603,8 @@ static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
     if (!is_reading(self))
         Py_RETURN_NONE;
     self->flags |= PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || pyhoop_transport_log_debug(self, "%r pauses reading") < 0)
+    if (pyhoop_transport_update(self) < 0 ||
+        pyhoop_transport_log_debug(self, "%r pauses reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -614,7 +615,8 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
         Py_RETURN_NONE;
     self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || pyhoop_transport_log_debug(self, "%r resumes reading") < 0)
+    if (pyhoop_transport_update(self) < 0 ||
+        pyhoop_transport_log_debug(self, "%r resumes reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -183,8 +183,8 @@ table(
 def unix(*args, **kwargs):
     def call(p):
         given = {k: v(p) if callable(v) else v for k, v in kwargs.items()}
-        return p.loop.create_unix_connection(p.factory(), *(a(p) if callable(a) else a for a in args),
-                                             **given)  # fmt: skip
+        positional = [a(p) if callable(a) else a for a in args]
+        return p.loop.create_unix_connection(p.factory(), *positional, **given)
 
     return call
 
@@ -562,7 +562,7 @@ def sendfile(*args, sock=True, mode="rb", **kwargs):
         path = os.path.join(p.folder, "data")
         with open(path, "wb") as file:
             file.write(b"d" * 100)
-        file = p.stack.enter_context(open(path, mode))  # noqa: SIM115
+        file = p.stack.enter_context(open(path, mode))
         given = [a(p) if callable(a) else a for a in args]
         if sock:
             result = await p.loop.sock_sendfile(p.pair()[0], file, *given, **kwargs)

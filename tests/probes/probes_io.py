@@ -418,8 +418,9 @@ async def pipe_whose_reader_goes_away(p):
 async def pipe_closed_and_aborted(p):
     for end in ("close", "abort"):
         read, write = os.pipe()
-        writer = p.make("", Pipe)
-        writing, _ = await p.loop.connect_write_pipe(lambda: writer, os.fdopen(write, "wb", 0))
+        writing, writer = await p.loop.connect_write_pipe(
+            p.factory("", Pipe), os.fdopen(write, "wb", 0)
+        )
         writing.write(b"x" * 200_000)
         await p.settle()
         getattr(writing, end)()

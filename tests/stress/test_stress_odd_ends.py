@@ -72,7 +72,7 @@ print(size)
     with peer_process(code, address_of(server)[1]) as peer:
         out = await in_thread(peer.stdout.read)
     assert int(out) == total
-    low, high = 16 << 10, 64 << 10
+    high = 64 << 10
     assert largest <= high + len(chunk)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 32 << 10, f"{grown} KiB more"
