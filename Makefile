@@ -17,7 +17,7 @@ TESTS_READY := $(VENV)/.tests
 LINT_READY := $(VENV)/.lint
 BENCH_READY := $(VENV)/.bench
 
-.PHONY: help run test bench lint asan clean build
+.PHONY: help run test ecosystem bench lint asan clean build
 .NOTPARALLEL:
 # Ninja would look for the job server of make -j, which recipes don't pass on.
 unexport MAKEFLAGS
@@ -30,6 +30,10 @@ run: build ## build hoop and take the tour of the examples
 
 test: build $(TESTS_READY) ## C unit tests, Python tests, CPython's and uvloop's suites
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+ecosystem: build ## test suites of httpx and redis-py, on asyncio and on hoop
+	tests/interop/install.sh
+	$(BIN)/python tests/ecosystem/run.py $(SUITES)
 
 bench: build $(BENCH_READY) ## hoop, asyncio and the peers side by side
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

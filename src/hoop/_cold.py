@@ -65,8 +65,10 @@ def describe_transport(transport: "_Transport") -> str:
     else:
         if transport.is_closing():
             info.append("closing")
-        polled = transport._polled_events
         info.append(f"fd={transport._sock_fd}")
+    loop = transport._loop
+    if loop is not None and not loop.is_closed():
+        polled = transport._polled_events
         info.append(f"read={_POLLED[polled & 1]}")
         info.append(f"write=<{_POLLED[polled & 2]}, bufsize={transport._queued_size}>")
     return f"<{' '.join(info)}>"
@@ -112,6 +114,12 @@ def report_slow_call(loop: "Loop", transport: "_Transport", method: str, seconds
 def log_debug(message: str, subject: object) -> None:
     """Log one of asyncio's debug messages."""
     logger.debug(message, subject)
+
+
+def log_connection(server: object, transport: "SocketTransport") -> None:
+    """Log that a server accepted a connection."""
+    peer = transport.get_extra_info("peername")
+    logger.debug("%r got a new connection from %r: %r", server, peer, transport._sock)
 
 
 def log_error(transport: "_Transport", message: str, exception: BaseException) -> None:

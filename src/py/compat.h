@@ -84,4 +84,11 @@ static inline vectorcallfunc pyhoop_vectorcall_of(PyObject *callable) {
 #define PYHOOP_FREE_THREADED 0
 #endif
 
+/* asyncio's words for what a transport can't write. */
+#if PY_VERSION_HEX >= 0x030e0000
+#define PYHOOP_NO_BYTES "data argument must be a bytes, bytearray, or memoryview object"
+#else
+#define PYHOOP_NO_BYTES "data argument must be a bytes-like object"
+#endif
+
 #endif

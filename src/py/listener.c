@@ -137,6 +137,16 @@ static PyObject *make_protocol(ListenerObject *self, PyObject *context) {
     return protocol;
 }
 
+static int log_connection(ListenerObject *self, TransportObject *transport) {
+    if (!self->loop->is_debug)
+        return 0;
+    PyObject *result =
+        PyObject_CallFunction(self->loop->state->cold_log_connection, "OO",
+                              self->server == NULL ? Py_None : self->server, (PyObject *)transport);
+    Py_XDECREF(result);
+    return result == NULL ? report_connection_error(self, transport->protocol) : 0;
+}
+
 /* Takes over `fd`. */
 static int serve_plain(ListenerObject *self, int fd, const struct sockaddr *peer,
                        socklen_t peer_length) {
@@ -158,6 +168,8 @@ static int serve_plain(ListenerObject *self, int fd, const struct sockaddr *peer
     if (transport == NULL) {
         (void)hoop_sys_close(fd);
         rc = report_connection_error(self, protocol);
+    } else {
+        rc = log_connection(self, transport);
     }
     Py_XDECREF(transport);
     Py_XDECREF(protocol);

@@ -278,7 +278,8 @@ PyObject *pyhoop_loop_call_later(PyObject *op, PyObject *const *args, Py_ssize_t
         return NULL;
     if (self->overrides_time && call.when != Py_None && nargs >= 2)
         return call_later_overridden(self, call.when, args + 1, nargs - 1, call.context);
-    if (check_timed(self, &call, "call_later", "delay must not be None") < 0)
+    /* asyncio's call_later ends in its call_at, which complains in its own name. */
+    if (check_timed(self, &call, "call_at", "delay must not be None") < 0)
         return NULL;
     double delay = PyFloat_AsDouble(call.when);
     if (delay == -1.0 && PyErr_Occurred())

@@ -104,6 +104,7 @@
     X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
     X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
     X(cold_extract_stack, "hoop._cold", "extract_stack")                                           \
+    X(cold_log_connection, "hoop._cold", "log_connection")                                         \
     X(cold_log_debug, "hoop._cold", "log_debug")                                                   \
     X(cold_log_error, "hoop._cold", "log_error")                                                   \
     X(cold_report_callback_error, "hoop._cold", "report_callback_error")                           \

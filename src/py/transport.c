@@ -400,6 +400,10 @@ PyObject *pyhoop_loop_make_socket_transport(PyObject *op, PyObject *args, PyObje
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O$OOO:_make_socket_transport", names,
                                      &socket, &protocol, &waiter, &extra, &server, &context))
         return NULL;
+    PyObject *connection_made = PyObject_GetAttr(protocol, loop->state->str_connection_made);
+    if (connection_made == NULL) /* no protocol: who connects hears of it, as in asyncio */
+        return NULL;
+    Py_DECREF(connection_made);
     int fd = pyhoop_transport_claim(loop, socket);
     if (fd < 0)
         return NULL;
@@ -609,7 +613,7 @@ static PyObject *transport_is_reading(PyObject *op, PyObject *unused) {
     return PyBool_FromLong(is_reading((TransportObject *)op));
 }
 
-static int log_debug(TransportObject *self, const char *message) {
+int pyhoop_transport_log_debug(TransportObject *self, const char *message) {
     if (!self->loop->is_debug)
         return 0;
     PyObject *result =
@@ -624,7 +628,8 @@ static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
     if (!is_reading(self))
         Py_RETURN_NONE;
     self->flags |= PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r pauses reading") < 0)
+    if (pyhoop_transport_update(self) < 0 ||
+        pyhoop_transport_log_debug(self, "%r pauses reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -635,7 +640,8 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
         Py_RETURN_NONE;
     self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 || log_debug(self, "%r resumes reading") < 0)
+    if (pyhoop_transport_update(self) < 0 ||
+        pyhoop_transport_log_debug(self, "%r resumes reading") < 0)
         return NULL;
     Py_RETURN_NONE;
 }

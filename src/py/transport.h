@@ -129,6 +129,9 @@ int pyhoop_transport_report(TransportObject *self, const char *message);
  * transport. 0, or -1 with an exception to leave the loop. */
 int pyhoop_transport_fatal(TransportObject *self, const char *message);
 
+/* Logs `message`, about the transport, in debug mode. 0, or -1 with an exception. */
+int pyhoop_transport_log_debug(TransportObject *self, const char *message);
+
 /* Closes at once, dropping what is unsent. `exception` NULL: none. 0, or -1 with
  * RuntimeError set if the loop is closed and nobody will hear of it. */
 int pyhoop_transport_force_close(TransportObject *self, PyObject *exception);

@@ -17,6 +17,10 @@ static int fail_read(TransportObject *self, ssize_t rc) {
 
 static int end_of_file(TransportObject *self) {
     struct pyhoop_state *state = self->loop->state;
+    if (pyhoop_transport_log_debug(self, "%r received EOF") < 0)
+        return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+    if (self->loop == NULL) /* whoever was logged to finished the connection */
+        return 0;
     PyObject *result = pyhoop_transport_call(self, state->str_eof_received, NULL);
     int keeps_open = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <math.h>
 
 #include "core/sys.h"
 #include "py/transport.h"
@@ -195,8 +196,10 @@ static PyObject *as_bytes(PyObject *data) {
         return Py_NewRef(data);
     if (PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data))
         return PyBytes_FromObject(data);
-    PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not '%.200s'",
-                 Py_TYPE(data)->tp_name);
+    PyObject *name = PyType_GetName(Py_TYPE(data));
+    if (name != NULL)
+        PyErr_Format(PyExc_TypeError, PYHOOP_NO_BYTES ", not '%U'", name);
+    Py_XDECREF(name);
     return NULL;
 }
 
@@ -278,6 +281,16 @@ error:
     return NULL;
 }
 
+/* The same for writelines(), which takes any buffer, in asyncio too. */
+static PyObject *buffer_as_bytes(PyObject *data) {
+    if (PyBytes_CheckExact(data))
+        return Py_NewRef(data);
+    PyObject *view = PyMemoryView_FromObject(data);
+    PyObject *bytes = view == NULL ? NULL : PyBytes_FromObject(view);
+    Py_XDECREF(view);
+    return bytes;
+}
+
 /* A list of bytes objects, none empty; all are checked before any is sent. */
 static PyObject *as_bytes_list(PyObject *iterable) {
     PyObject *result = PyList_New(0);
@@ -288,7 +301,7 @@ static PyObject *as_bytes_list(PyObject *iterable) {
     }
     PyObject *data;
     while ((data = PyIter_Next(iterator)) != NULL) {
-        PyObject *bytes = as_bytes(data);
+        PyObject *bytes = buffer_as_bytes(data);
         Py_DECREF(data);
         int rc = bytes == NULL                  ? -1
                  : PyBytes_GET_SIZE(bytes) == 0 ? 0
@@ -363,13 +376,25 @@ PyObject *pyhoop_transport_get_write_buffer_limits(PyObject *op, PyObject *unuse
     return Py_BuildValue("(nn)", (Py_ssize_t)self->low_water, (Py_ssize_t)self->high_water);
 }
 
-/* `object` as a size, or `missing` when it is None. */
+/* `object` as a size, or `missing` when it is None. asyncio takes any number: fractions
+ * are rounded down, which compares with a size as they would; what is too large is clipped. */
 static int size_or(PyObject *object, Py_ssize_t missing, Py_ssize_t *size) {
     *size = missing;
     if (object == Py_None)
         return 0;
-    *size = PyNumber_AsSsize_t(object, PyExc_OverflowError);
-    return *size == -1 && PyErr_Occurred() ? -1 : 0;
+    if (!PyFloat_Check(object)) {
+        *size = PyNumber_AsSsize_t(object, NULL);
+        return *size == -1 && PyErr_Occurred() ? -1 : 0;
+    }
+    double number = floor(PyFloat_AS_DOUBLE(object));
+    *size = number >= (double)PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX
+            : number >= 0                    ? (Py_ssize_t)number
+                                             : -1; /* NaN too: refused */
+    return 0;
+}
+
+static Py_ssize_t quarter_of(Py_ssize_t size) {
+    return size >= 0 ? size / 4 : -1 - (-1 - size) / 4; /* as Python's // */
 }
 
 PyObject *pyhoop_transport_set_write_buffer_limits(PyObject *op, PyObject *args, PyObject *kwargs) {
@@ -388,7 +413,7 @@ PyObject *pyhoop_transport_set_write_buffer_limits(PyObject *op, PyObject *args,
     if (size_or(high_object, default_high, &high) < 0)
         return NULL;
     if (low_object == Py_None)
-        low = high / 4;
+        low = quarter_of(high);
     if (!(high >= low && low >= 0)) {
         PyErr_Format(PyExc_ValueError, "high (%zd) must be >= low (%zd) must be >= 0", high, low);
         return NULL;
