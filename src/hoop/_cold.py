@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hoop._hoop import SocketTransport
+    from hoop._hoop import ReadPipeTransport, SocketTransport, WritePipeTransport
     from hoop._loop import Loop
 
 _POLLED = {0: "idle", 1: "polling", 2: "polling", 3: "polling"}
@@ -63,6 +63,22 @@ def describe_transport(transport: "SocketTransport") -> str:
         info.append(f"fd={transport._sock_fd}")
         info.append(f"read={_POLLED[polled & 1]}")
         info.append(f"write=<{_POLLED[polled & 2]}, bufsize={transport._queued_size}>")
+    return f"<{' '.join(info)}>"
+
+
+def describe_pipe(transport: "ReadPipeTransport | WritePipeTransport") -> str:
+    """Return `repr()` of a pipe transport, as asyncio's write it."""
+    info = [type(transport).__name__]
+    if transport._pipe is None:
+        info += ["closed", "fd=None", "closed"]
+    else:
+        if transport.is_closing():
+            info.append("closing")
+        writes = isinstance(transport, asyncio.WriteTransport)
+        polled = transport._polled_events & (2 if writes else 1)
+        info += [f"fd={transport._fileno}", _POLLED[polled]]
+        if writes:
+            info.append(f"bufsize={transport._queued_size}")
     return f"<{' '.join(info)}>"
 
 
@@ -115,9 +131,17 @@ def log_error(transport: "SocketTransport", message: str, exception: BaseExcepti
     logger.debug("%r: %s", transport, message, exc_info=exception)
 
 
-def warn_send_raised() -> None:
+def log_hang_up(transport: object) -> None:
+    """Log that the other end of a pipe was closed."""
+    logger.info("%r was closed by peer", transport)
+
+
+def warn_send_raised(transport: object) -> None:
     """Log that a program goes on writing to a connection that is gone."""
-    logger.warning("socket.send() raised exception.")
+    if isinstance(transport, asyncio.Transport):
+        logger.warning("socket.send() raised exception.")
+    else:
+        logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
 
 
 def run_foreign_handle(handle: Any) -> None:

@@ -5,6 +5,7 @@
 
 #include "py/fork.h"
 #include "py/listener.h"
+#include "py/pipe.h"
 #include "py/readers.h"
 #include "py/transport.h"
 
@@ -468,6 +469,9 @@ static PyMethodDef loop_methods[] = {
     {"_make_socket_transport", VARARGS(pyhoop_loop_make_socket_transport),
      PyDoc_STR("_make_socket_transport($self, sock, protocol, waiter=None, *, extra=None, "
                "server=None, context=None)\n--\n\n")},
+    {"_make_pipe_transport", VARARGS(pyhoop_loop_make_pipe_transport),
+     PyDoc_STR("_make_pipe_transport($self, pipe, fd, is_reader, access, protocol, waiter, extra, "
+               "hears_end=True)\n--\n\n")},
     {"_run_forever_setup", pyhoop_loop_run_forever_setup, METH_NOARGS,
      PyDoc_STR("_run_forever_setup($self)\n--\n\n")},
     {"_run_forever_cleanup", pyhoop_loop_run_forever_cleanup, METH_NOARGS,

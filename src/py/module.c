@@ -2,10 +2,12 @@
  *
  * module: hoop._hoop, put together.
  */
+#include "core/sys.h"
 #include "py/fork.h"
 #include "py/handle.h"
 #include "py/listener.h"
 #include "py/loop.h"
+#include "py/pipe.h"
 #include "py/state.h"
 #include "py/transport.h"
 
@@ -65,6 +67,36 @@ static int init_server(struct pyhoop_state *state) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
+static PyObject *pidfd_open(PyObject *module, PyObject *pid) {
+    (void)module;
+    long number = PyLong_AsLong(pid);
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    int fd = hoop_sys_pidfd_open((pid_t)number);
+    return fd < 0 ? pyhoop_raise_errno(fd) : PyLong_FromLong(fd);
+}
+
+static PyObject *pidfd_send_signal(PyObject *module, PyObject *args) {
+    (void)module;
+    int pidfd, number;
+    if (!PyArg_ParseTuple(args, "ii:pidfd_send_signal", &pidfd, &number))
+        return NULL;
+    int rc = hoop_sys_pidfd_send_signal(pidfd, number);
+    if (rc < 0)
+        return pyhoop_raise_errno(rc);
+    Py_RETURN_NONE;
+}
+
+/* os and signal have these too, unless Python was built against older headers. */
+static PyMethodDef module_methods[] = {
+    {"pidfd_open", pidfd_open, METH_O,
+     PyDoc_STR("pidfd_open($module, pid, /)\n--\n\nA descriptor of a process. os.pidfd_open.")},
+    {"pidfd_send_signal", pidfd_send_signal, METH_VARARGS,
+     PyDoc_STR("pidfd_send_signal($module, pidfd, signal, /)\n--\n\nSend a signal. "
+               "signal.pidfd_send_signal.")},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *bases) {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
     if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
@@ -72,14 +104,18 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *ba
     return (PyTypeObject *)type;
 }
 
-/* Its struct begins as asyncio.Transport's instances do: head, then the `_extra` slot. */
-static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state) {
+/* Its struct begins as asyncio's transports do: head, then the `_extra` slot. */
+static PyTypeObject *make_transport(PyObject *module, PyType_Spec *spec, PyObject *base) {
     Py_ssize_t expected = (Py_ssize_t)offsetof(TransportObject, dict);
-    if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize != expected) {
+    if (((PyTypeObject *)base)->tp_basicsize != expected) {
         PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
         return NULL;
     }
-    PyTypeObject *type = make_type(module, &pyhoop_transport_spec, state->asyncio_transport);
+    return make_type(module, spec, base);
+}
+
+static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state) {
+    PyTypeObject *type = make_transport(module, &pyhoop_transport_spec, state->asyncio_transport);
     if (type == NULL)
         return NULL;
     PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
@@ -101,10 +137,15 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
                                      : (PyTypeObject *)Py_XNewRef((PyObject *)state->handle_type);
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
     state->transport_type = make_transport_type(module, state);
+    state->read_pipe_type =
+        make_transport(module, &pyhoop_read_pipe_spec, state->asyncio_read_transport);
+    state->write_pipe_type =
+        make_transport(module, &pyhoop_write_pipe_spec, state->asyncio_write_transport);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
-                   state->transport_type == NULL || state->loop_type == NULL
+                   state->transport_type == NULL || state->read_pipe_type == NULL ||
+                   state->write_pipe_type == NULL || state->loop_type == NULL
                ? -1
                : 0;
 }
@@ -129,6 +170,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->threadsafe_handle_type);
     Py_VISIT(state->listener_type);
     Py_VISIT(state->transport_type);
+    Py_VISIT(state->read_pipe_type);
+    Py_VISIT(state->write_pipe_type);
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
@@ -151,6 +194,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->threadsafe_handle_type);
     Py_CLEAR(state->listener_type);
     Py_CLEAR(state->transport_type);
+    Py_CLEAR(state->read_pipe_type);
+    Py_CLEAR(state->write_pipe_type);
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);
@@ -187,6 +232,7 @@ struct PyModuleDef pyhoop_module = {
     .m_name = "hoop._hoop",
     .m_doc = PyDoc_STR("The C half of hoop."),
     .m_size = sizeof(struct pyhoop_state),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -75,20 +75,24 @@
     X(asyncio_base_loop, "asyncio.base_events", "BaseEventLoop")                                   \
     X(asyncio_buffered_protocol, "asyncio.protocols", "BufferedProtocol")                          \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
+    X(asyncio_read_transport, "asyncio.transports", "ReadTransport")                               \
     X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
     X(asyncio_threadsafe_handle, "asyncio.events", PYHOOP_THREADSAFE_HANDLE_NAME)                  \
     X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
     X(asyncio_transport, "asyncio.transports", "Transport")                                        \
     X(asyncio_transport_socket, "asyncio.trsock", "TransportSocket")                               \
+    X(asyncio_write_transport, "asyncio.transports", "WriteTransport")                             \
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                             \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                             \
     X(socket_class, "socket", "socket")                                                            \
     X(cold_accept_connection, "hoop._cold", "accept_connection")                                   \
     X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
+    X(cold_describe_pipe, "hoop._cold", "describe_pipe")                                           \
     X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
     X(cold_extract_stack, "hoop._cold", "extract_stack")                                           \
     X(cold_log_debug, "hoop._cold", "log_debug")                                                   \
     X(cold_log_error, "hoop._cold", "log_error")                                                   \
+    X(cold_log_hang_up, "hoop._cold", "log_hang_up")                                               \
     X(cold_report_callback_error, "hoop._cold", "report_callback_error")                           \
     X(cold_run_foreign, "hoop._cold", "run_foreign_handle")                                        \
     X(cold_report_slow_call, "hoop._cold", "report_slow_call")                                     \
@@ -104,6 +108,8 @@ struct pyhoop_state {
     PyTypeObject *threadsafe_handle_type;
     PyTypeObject *listener_type;
     PyTypeObject *transport_type;
+    PyTypeObject *read_pipe_type;
+    PyTypeObject *write_pipe_type;
     PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/sys.h"
+#include "py/pipe.h"
 #include "py/readers.h"
 
 enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
@@ -121,13 +122,20 @@ int pyhoop_transport_report(TransportObject *self, const char *message) {
                               self->protocol);
 }
 
+/* Whether an error is the other end's doing, and no bug to be reported. */
+static bool is_quiet(TransportObject *self, PyObject *exception) {
+    if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))
+        return false;
+    return !(self->flags & PYHOOP_TRANSPORT_READ_PIPE) || pyhoop_pipe_is_hang_up(exception);
+}
+
 int pyhoop_transport_fatal(TransportObject *self, const char *message) {
     if (pyhoop_error_leaves_loop())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
     int rc = 0;
     LoopObject *loop = self->loop;
-    if (loop != NULL && (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))) {
+    if (loop != NULL && !is_quiet(self, exception)) {
         PyErr_SetRaisedException(Py_NewRef(exception));
         rc = pyhoop_loop_report(loop, message, "transport", (PyObject *)self, "protocol",
                                 self->protocol);
@@ -151,8 +159,8 @@ int pyhoop_transport_fatal(TransportObject *self, const char *message) {
 int pyhoop_transport_update(TransportObject *self) {
     if (self->watch.fd < 0)
         return 0;
-    const uint32_t stops_reading =
-        PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED | PYHOOP_TRANSPORT_READ_ENDED;
+    const uint32_t stops_reading = PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED |
+                                   PYHOOP_TRANSPORT_READ_ENDED | PYHOOP_TRANSPORT_DEAF;
     uint32_t wanted = 0;
     if (self->flags & PYHOOP_TRANSPORT_STARTED && !(self->flags & stops_reading))
         wanted |= HOOP_POLL_READ;
@@ -178,7 +186,8 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
     Py_INCREF(self);
     int rc = 0;
     if (events & HOOP_POLL_READ)
-        rc = pyhoop_transport_read(self);
+        rc = self->flags & PYHOOP_TRANSPORT_WRITE_PIPE ? pyhoop_pipe_hung_up(self)
+                                                       : pyhoop_transport_read(self);
     if (rc == 0 && events & HOOP_POLL_WRITE && self->flags & PYHOOP_TRANSPORT_BLOCKED)
         rc = pyhoop_transport_write_ready(self);
     Py_DECREF(self);
@@ -305,11 +314,8 @@ static void abandon(TransportObject *self) {
     PyErr_SetRaisedException(exception);
 }
 
-TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
-                                      PyObject *protocol, PyObject *context, PyObject *server,
-                                      PyObject *waiter, const struct sockaddr *peer,
-                                      socklen_t peer_length) {
-    PyTypeObject *type = loop->state->transport_type;
+/* The type's own part of making one; NULL: on error, the caller keeps the descriptor. */
+static TransportObject *allocate(PyTypeObject *type, LoopObject *loop, int fd, PyObject *socket) {
     TransportObject *self = (TransportObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
@@ -322,32 +328,59 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
     self->low_water = LOW_WATER;
     pyhoop_outqueue_init(&self->out);
     hoop_watch_init(&self->watch, &watch_type.core);
+    return self;
+}
+
+/* Joins loop and protocol; connection_made follows. */
+static int set_up(TransportObject *self, PyObject *protocol, PyObject *context, PyObject *server,
+                  PyObject *waiter) {
+    LoopObject *loop = self->loop;
+    self->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
+    if (self->context == NULL || set_protocol(self, protocol, loop->state) < 0)
+        return -1;
+    if (waiter != NULL) {
+        struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
+        if (rare == NULL)
+            return -1;
+        rare->waiter = Py_NewRef(waiter);
+    }
+    hoop_watches_forget(&loop->core.watches, self->fd);
+    int rc = hoop_watches_start(&loop->core.watches, &self->watch, self->fd, 0);
+    if (rc < 0) {
+        pyhoop_raise_errno(rc);
+        return -1;
+    }
+    if (server != NULL && attach_to_server(self, server) < 0)
+        return -1;
+    return queue_step(self);
+}
+
+TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
+                                      PyObject *protocol, PyObject *context, PyObject *server,
+                                      PyObject *waiter, const struct sockaddr *peer,
+                                      socklen_t peer_length) {
+    TransportObject *self = allocate(loop->state->transport_type, loop, fd, socket);
+    if (self == NULL)
+        return NULL;
     if (peer_length > 0 && peer_length <= sizeof(self->peer)) {
         memcpy(&self->peer, peer, peer_length);
         self->peer_length = peer_length;
     }
-    self->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (self->context == NULL || set_protocol(self, protocol, loop->state) < 0)
-        goto error;
-    if (waiter != NULL) {
-        struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
-        if (rare == NULL)
-            goto error;
-        rare->waiter = Py_NewRef(waiter);
-    }
-    hoop_watches_forget(&loop->core.watches, fd);
-    int rc = hoop_watches_start(&loop->core.watches, &self->watch, fd, 0);
-    if (rc < 0) {
-        pyhoop_raise_errno(rc);
-        goto error;
-    }
-    if (server != NULL && attach_to_server(self, server) < 0)
-        goto error;
-    if (queue_step(self) < 0)
-        goto error;
-    return self;
+    if (set_up(self, protocol, context, server, waiter) == 0)
+        return self;
+    abandon(self);
+    return NULL;
+}
 
-error:
+TransportObject *pyhoop_transport_new_pipe(LoopObject *loop, PyTypeObject *type, uint32_t flags,
+                                           int fd, PyObject *file, PyObject *protocol,
+                                           PyObject *waiter) {
+    TransportObject *self = allocate(type, loop, fd, file);
+    if (self == NULL)
+        return NULL;
+    self->flags = flags;
+    if (set_up(self, protocol, NULL, NULL, waiter) == 0)
+        return self;
     abandon(self);
     return NULL;
 }
@@ -400,10 +433,10 @@ static void close_descriptor(TransportObject *self, struct pyhoop_state *state) 
     self->fd = -1;
     if (fd < 0)
         return;
-    if (self->socket == NULL) {
+    if (self->socket == NULL || self->flags & PYHOOP_TRANSPORT_OWN_FD)
         (void)hoop_sys_close(fd);
+    if (self->socket == NULL)
         return;
-    }
     PyObject *result = PyObject_CallMethodNoArgs(self->socket, state->str_close);
     if (result == NULL)
         PyErr_WriteUnraisable(self->socket);
@@ -435,7 +468,8 @@ static void fail_empty_waiter(TransportObject *self, struct pyhoop_state *state)
 static void finish(TransportObject *self) {
     struct pyhoop_state *state = self->loop->state;
     self->flags |= PYHOOP_TRANSPORT_LOST;
-    if (Py_REFCNT(self) > 1 && self->fd >= 0 && pyhoop_transport_remember_names(self) < 0)
+    if (Py_REFCNT(self) > 1 && self->fd >= 0 && !pyhoop_transport_is_pipe(self) &&
+        pyhoop_transport_remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
     stop_watching(self); /* the item still has a reference */
     close_descriptor(self, state);
@@ -541,7 +575,7 @@ int pyhoop_transport_close(TransportObject *self) {
     return 0;
 }
 
-static PyObject *transport_close(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_close_method(PyObject *op, PyObject *unused) {
     (void)unused;
     if (pyhoop_transport_close((TransportObject *)op) < 0)
         return NULL;
@@ -549,7 +583,7 @@ static PyObject *transport_close(PyObject *op, PyObject *unused) {
 }
 
 /* What a phase's writes left goes out first: asyncio would have sent it by now. */
-static PyObject *transport_abort(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_abort(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (pyhoop_transport_flush_deferred(self) < 0)
@@ -570,7 +604,7 @@ static PyObject *transport_force_close(PyObject *op, PyObject *exception) {
 
 /* ---- the other methods ---- */
 
-static PyObject *transport_is_closing(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_get_closing(PyObject *op, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(pyhoop_transport_is_closing((TransportObject *)op));
 }
@@ -579,7 +613,7 @@ static bool is_reading(const TransportObject *self) {
     return !(self->flags & (PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED));
 }
 
-static PyObject *transport_is_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_is_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(is_reading((TransportObject *)op));
 }
@@ -593,7 +627,7 @@ static int log_debug(TransportObject *self, const char *message) {
     return result == NULL ? -1 : 0;
 }
 
-static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_pause_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (!is_reading(self))
@@ -604,7 +638,7 @@ static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_resume_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
@@ -615,7 +649,7 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+PyObject *pyhoop_transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                                         PyObject *kwnames) {
     PyObject *protocol = pyhoop_one_argument("set_protocol", "protocol", args, nargs, kwnames);
     if (protocol == NULL)
@@ -630,12 +664,12 @@ static PyObject *or_none(PyObject *object) {
     return Py_NewRef(object != NULL ? object : Py_None);
 }
 
-static PyObject *transport_get_protocol(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_get_protocol(PyObject *op, PyObject *unused) {
     (void)unused;
     return or_none(((TransportObject *)op)->protocol);
 }
 
-static PyObject *transport_can_write_eof(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_can_write_eof(PyObject *op, PyObject *unused) {
     (void)op;
     (void)unused;
     Py_RETURN_TRUE;
@@ -681,12 +715,12 @@ static PyObject *get_sock(PyObject *op, void *unused) {
     return socket == NULL && PyErr_Occurred() ? NULL : or_none(socket);
 }
 
-static PyObject *get_sock_fd(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_fd(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromLong(((TransportObject *)op)->fd);
 }
 
-static PyObject *get_loop(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_loop(PyObject *op, void *unused) {
     (void)unused;
     return or_none((PyObject *)((TransportObject *)op)->loop);
 }
@@ -701,29 +735,29 @@ static PyObject *get_server(PyObject *op, void *unused) {
     return or_none(((TransportObject *)op)->server);
 }
 
-static PyObject *get_flag(PyObject *op, void *flag) {
+PyObject *pyhoop_transport_get_flag(PyObject *op, void *flag) {
     return PyBool_FromLong((long)(((TransportObject *)op)->flags & (uint32_t)(uintptr_t)flag));
 }
 
-static PyObject *get_conn_lost(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_conn_lost(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromLong(((TransportObject *)op)->conn_lost);
 }
 
 /* What is queued, without trying to send it: for repr. */
-static PyObject *get_queued(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_queued(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromSize_t(((TransportObject *)op)->out.size);
 }
 
-static PyObject *get_polled(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_polled(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLong(((TransportObject *)op)->watch.wanted);
 }
 
 /* ---- memory ---- */
 
-static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
+int pyhoop_transport_traverse(PyObject *op, visitproc visit, void *arg) {
     TransportObject *self = (TransportObject *)op;
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->extra);
@@ -752,7 +786,7 @@ static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) 
     return 0;
 }
 
-static int transport_clear(PyObject *op) {
+int pyhoop_transport_clear(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->watch.fd >= 0)
         stop_watching(self);
@@ -774,7 +808,7 @@ static int transport_clear(PyObject *op) {
 }
 
 /* asyncio's __del__: nobody closed it and nobody can any more. */
-static void transport_finalize(PyObject *op) {
+void pyhoop_transport_finalize(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->fd < 0)
         return;
@@ -789,7 +823,7 @@ static void transport_finalize(PyObject *op) {
         detach_from_server(self, state);
     } else { /* the interpreter is taking the module apart */
         PyErr_Clear();
-        if (self->socket == NULL)
+        if (self->socket == NULL || self->flags & PYHOOP_TRANSPORT_OWN_FD)
             (void)hoop_sys_close(self->fd);
         self->fd = -1;
     }
@@ -797,7 +831,7 @@ static void transport_finalize(PyObject *op) {
         PyErr_SetRaisedException(exception);
 }
 
-static void transport_dealloc(PyObject *op) {
+void pyhoop_transport_dealloc(PyObject *op) {
     if (PyObject_CallFinalizerFromDealloc(op) < 0)
         return; /* somebody holds it again */
     TransportObject *self = (TransportObject *)op;
@@ -805,7 +839,7 @@ static void transport_dealloc(PyObject *op) {
     PyObject_GC_UnTrack(op);
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
-    (void)transport_clear(op);
+    (void)pyhoop_transport_clear(op);
     pyhoop_outqueue_clear(&self->out);
     PyMem_Free(self->rare);
     type->tp_free(op);
@@ -826,7 +860,7 @@ static PyMethodDef transport_methods[] = {
     {"write_eof", pyhoop_transport_write_eof, METH_NOARGS,
      PyDoc_STR("write_eof($self)\n--\n\nClose the sending half once all is sent. "
                "asyncio.WriteTransport.")},
-    {"can_write_eof", transport_can_write_eof, METH_NOARGS,
+    {"can_write_eof", pyhoop_transport_can_write_eof, METH_NOARGS,
      PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
     {"get_write_buffer_size", pyhoop_transport_get_write_buffer_size, METH_NOARGS,
      PyDoc_STR("get_write_buffer_size($self)\n--\n\nBytes the kernel has not taken yet. "
@@ -838,25 +872,25 @@ static PyMethodDef transport_methods[] = {
      METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
                "paused and resumed, in bytes. asyncio.WriteTransport.")},
-    {"pause_reading", transport_pause_reading, METH_NOARGS,
+    {"pause_reading", pyhoop_transport_pause_reading, METH_NOARGS,
      PyDoc_STR("pause_reading($self)\n--\n\nStop data_received() until resume_reading(). "
                "asyncio.ReadTransport.")},
-    {"resume_reading", transport_resume_reading, METH_NOARGS,
+    {"resume_reading", pyhoop_transport_resume_reading, METH_NOARGS,
      PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
-    {"is_reading", transport_is_reading, METH_NOARGS,
+    {"is_reading", pyhoop_transport_is_reading, METH_NOARGS,
      PyDoc_STR("is_reading($self)\n--\n\nNeither paused nor closing. asyncio.ReadTransport.")},
-    {"close", transport_close, METH_NOARGS,
+    {"close", pyhoop_transport_close_method, METH_NOARGS,
      PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
                "asyncio.BaseTransport.")},
-    {"abort", transport_abort, METH_NOARGS,
+    {"abort", pyhoop_transport_abort, METH_NOARGS,
      PyDoc_STR(
          "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
-    {"is_closing", transport_is_closing, METH_NOARGS,
+    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
      PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
          "set_protocol($self, protocol)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
-    {"get_protocol", transport_get_protocol, METH_NOARGS,
+    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
      PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
                "asyncio.BaseTransport.")},
     {"get_extra_info", KEYWORDS(pyhoop_transport_get_extra_info), METH_VARARGS | METH_KEYWORDS,
@@ -876,18 +910,18 @@ static PyMethodDef transport_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define FLAG(name, flag) {name, get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
+#define FLAG(name, flag) {name, pyhoop_transport_get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
 
 static PyGetSetDef transport_getset[] = {
     {"_extra", pyhoop_transport_get_extra, NULL, NULL, NULL},
     {"_sock", get_sock, NULL, NULL, NULL},
-    {"_sock_fd", get_sock_fd, NULL, NULL, NULL},
-    {"_loop", get_loop, NULL, NULL, NULL},
+    {"_sock_fd", pyhoop_transport_get_fd, NULL, NULL, NULL},
+    {"_loop", pyhoop_transport_get_loop, NULL, NULL, NULL},
     {"_protocol", get_protocol, NULL, NULL, NULL},
     {"_server", get_server, NULL, NULL, NULL},
-    {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
-    {"_queued_size", get_queued, NULL, NULL, NULL},
-    {"_polled_events", get_polled, NULL, NULL, NULL},
+    {"_conn_lost", pyhoop_transport_get_conn_lost, NULL, NULL, NULL},
+    {"_queued_size", pyhoop_transport_get_queued, NULL, NULL, NULL},
+    {"_polled_events", pyhoop_transport_get_polled, NULL, NULL, NULL},
     FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
     FLAG("_eof", PYHOOP_TRANSPORT_EOF_WRITTEN),
     FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
@@ -903,10 +937,10 @@ static PyMemberDef transport_members[] = {
 
 static PyType_Slot transport_slots[] = {
     {Py_tp_doc, PyDoc_STR("A connected stream socket, TCP or unix. asyncio.Transport.")},
-    {Py_tp_dealloc, transport_dealloc},
-    {Py_tp_finalize, transport_finalize},
-    {Py_tp_traverse, transport_traverse},
-    {Py_tp_clear, transport_clear},
+    {Py_tp_dealloc, pyhoop_transport_dealloc},
+    {Py_tp_finalize, pyhoop_transport_finalize},
+    {Py_tp_traverse, pyhoop_transport_traverse},
+    {Py_tp_clear, pyhoop_transport_clear},
     {Py_tp_repr, transport_repr},
     {Py_tp_methods, transport_methods},
     {Py_tp_getset, transport_getset},
