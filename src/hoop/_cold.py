@@ -76,8 +76,9 @@ def describe_pipe(transport: "ReadPipeTransport | WritePipeTransport") -> str:
             info.append("closing")
         writes = isinstance(transport, asyncio.WriteTransport)
         polled = transport._polled_events & (2 if writes else 1)
-        info += [f"fd={transport._fileno}", _POLLED[polled]]
-        if writes:
+        is_open = transport._loop is not None and not transport._loop.is_closed()
+        info += [f"fd={transport._fileno}", _POLLED[polled] if is_open else "open"]
+        if writes and is_open:
             info.append(f"bufsize={transport._queued_size}")
     return f"<{' '.join(info)}>"
 
@@ -138,10 +139,10 @@ def log_hang_up(transport: object) -> None:
 
 def warn_send_raised(transport: object) -> None:
     """Log that a program goes on writing to a connection that is gone."""
-    if isinstance(transport, asyncio.Transport):
-        logger.warning("socket.send() raised exception.")
-    else:
+    if hasattr(transport, "_pipe"):
         logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+    else:
+        logger.warning("socket.send() raised exception.")
 
 
 def run_foreign_handle(handle: Any) -> None:

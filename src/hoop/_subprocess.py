@@ -5,6 +5,7 @@ No child watcher of asyncio's is used, so none need be set, and any thread's loo
 the kernel or a sandbox refuses pidfds, a thread waits for the child.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,7 +55,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         )
 
     async def _connect_pipes(self, waiter: "asyncio.Future[None] | None") -> None:
-        await super()._connect_pipes(waiter)  # type: ignore[misc]
+        await super()._connect_pipes(waiter)
         if self._closed:  # while they were being connected: nobody else closes these
             for protocol in self._pipes.values():
                 if protocol is not None:
@@ -78,10 +79,8 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 
     def _wait_in_thread(self, loop: "Loop", pid: int) -> None:
         """Wait for the child, but leave it to the loop's thread to reap it."""
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            pass
         try:
             loop.call_soon_threadsafe(self._reap)
         except RuntimeError:
@@ -92,7 +91,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         if self._returncode is None:
             returncode = self._read_status()
             self._close_pidfd()
-            self._process_exited(returncode)  # type: ignore[attr-defined]
+            self._process_exited(returncode)
 
     def _read_status(self) -> int:
         process = self._proc
@@ -116,7 +115,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 
     def send_signal(self, signal: int) -> None:
         """Send a signal, unless the child has exited. Never hits another process."""
-        self._check_proc()  # type: ignore[attr-defined]
+        self._check_proc()
         if self._returncode is not None:
             return
         try:
@@ -136,13 +135,13 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         self.send_signal(signal.SIGKILL)
 
     def __del__(self) -> None:
-        super().__del__()  # type: ignore[misc]
+        super().__del__()
         self._close_pidfd()
 
 
 async def spawn(
     loop: "Loop",
-    protocol: "asyncio.BaseProtocol",
+    protocol: "asyncio.SubprocessProtocol",
     args: Any,
     shell: bool,
     stdin: Any,
@@ -155,7 +154,7 @@ async def spawn(
     """Start a child for `loop.subprocess_exec` and `subprocess_shell`."""
     waiter = loop.create_future()
     transport = SubprocessTransport(
-        loop,  # type: ignore[call-arg]
+        loop,
         protocol,
         args,
         shell,
@@ -174,6 +173,6 @@ async def spawn(
         raise
     except BaseException:
         transport.close()
-        await transport._wait()  # type: ignore[attr-defined]
+        await transport._wait()
         raise
     return transport

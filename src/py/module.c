@@ -140,7 +140,7 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->read_pipe_type =
         make_transport(module, &pyhoop_read_pipe_spec, state->asyncio_read_transport);
     state->write_pipe_type =
-        make_transport(module, &pyhoop_write_pipe_spec, state->asyncio_write_transport);
+        make_transport(module, &pyhoop_write_pipe_spec, state->asyncio_transport);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||

@@ -132,6 +132,17 @@ static PyObject *get_pipe(PyObject *op, void *unused) {
     return Py_NewRef(self->fd < 0 || self->socket == NULL ? Py_None : self->socket);
 }
 
+/* asyncio's tests and tools assign None: then the pipe is theirs, and nothing is left to do. */
+static int set_pipe(PyObject *op, PyObject *value, void *unused) {
+    (void)unused;
+    if (value != Py_None) {
+        PyErr_SetString(PyExc_AttributeError, "only None can be assigned");
+        return -1;
+    }
+    pyhoop_transport_let_go((TransportObject *)op);
+    return 0;
+}
+
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
 #define COMMON_METHODS                                                                             \
@@ -192,7 +203,7 @@ static PyMethodDef write_pipe_methods[] = {
 #define FLAG(name, flag) {name, pyhoop_transport_get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
 
 static PyGetSetDef pipe_getset[] = {
-    {"_pipe", get_pipe, NULL, NULL, NULL},
+    {"_pipe", get_pipe, set_pipe, NULL, NULL},
     {"_fileno", pyhoop_transport_get_fd, NULL, NULL, NULL},
     {"_loop", pyhoop_transport_get_loop, NULL, NULL, NULL},
     {"_conn_lost", pyhoop_transport_get_conn_lost, NULL, NULL, NULL},
@@ -225,7 +236,8 @@ static PyType_Slot read_pipe_slots[] = {
 };
 
 static PyType_Slot write_pipe_slots[] = {
-    {Py_tp_doc, PyDoc_STR("The writing end of a pipe. asyncio.WriteTransport.")},
+    {Py_tp_doc, PyDoc_STR("The writing end of a pipe. asyncio.WriteTransport, and "
+                          "asyncio.Transport as in asyncio.")},
     COMMON_SLOTS,
     {Py_tp_methods, write_pipe_methods},
     {0, NULL},

@@ -81,7 +81,6 @@
     X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
     X(asyncio_transport, "asyncio.transports", "Transport")                                        \
     X(asyncio_transport_socket, "asyncio.trsock", "TransportSocket")                               \
-    X(asyncio_write_transport, "asyncio.transports", "WriteTransport")                             \
     X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks")                                             \
     X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks")                                             \
     X(socket_class, "socket", "socket")                                                            \

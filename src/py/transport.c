@@ -443,6 +443,18 @@ static void close_descriptor(TransportObject *self, struct pyhoop_state *state) 
     Py_XDECREF(result);
 }
 
+void pyhoop_transport_let_go(TransportObject *self) {
+    int fd = self->fd;
+    self->fd = -1;
+    Py_INCREF(self);
+    if (self->watch.fd >= 0)
+        stop_watching(self);
+    if (fd >= 0 && self->flags & PYHOOP_TRANSPORT_OWN_FD)
+        (void)hoop_sys_close(fd);
+    Py_CLEAR(self->socket);
+    Py_DECREF(self);
+}
+
 static void fail_empty_waiter(TransportObject *self, struct pyhoop_state *state) {
     PyObject *waiter = self->rare == NULL ? NULL : Py_XNewRef(self->rare->empty_waiter);
     if (waiter == NULL)

@@ -168,6 +168,8 @@ PyObject *pyhoop_transport_get_conn_lost(PyObject *self, void *unused);
 PyObject *pyhoop_transport_get_queued(PyObject *self, void *unused);
 PyObject *pyhoop_transport_get_polled(PyObject *self, void *unused);
 PyObject *pyhoop_transport_get_flag(PyObject *self, void *flag);
+/* Gives up the descriptor; the file object is somebody else's from now on. */
+void pyhoop_transport_let_go(TransportObject *self);
 int pyhoop_transport_traverse(PyObject *self, visitproc visit, void *arg);
 int pyhoop_transport_clear(PyObject *self);
 void pyhoop_transport_finalize(PyObject *self);

@@ -224,13 +224,15 @@ static int check_can_write(TransportObject *self, const char *method, const char
 }
 
 /* asyncio's pipes drop what is written after close(), too. */
-static bool is_lost(const TransportObject *self) {
+static bool drops(const TransportObject *self) {
     return self->conn_lost > 0 ||
            (self->flags & PYHOOP_TRANSPORT_WRITE_PIPE && pyhoop_transport_is_closing(self));
 }
 
 /* The connection is gone: asyncio counts, and warns from the fifth write on. */
-static int write_after_loss(TransportObject *self) {
+static int drop_write(TransportObject *self) {
+    if (self->conn_lost == 0) /* what was written before is still on its way */
+        return 0;
     if (self->conn_lost++ < LOG_THRESHOLD_AFTER_LOSS)
         return 0;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
@@ -285,9 +287,9 @@ PyObject *pyhoop_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t
         Py_DECREF(bytes);
         Py_RETURN_NONE;
     }
-    if (is_lost(self)) {
+    if (drops(self)) {
         Py_DECREF(bytes);
-        return write_after_loss(self) < 0 ? NULL : Py_NewRef(Py_None);
+        return drop_write(self) < 0 ? NULL : Py_NewRef(Py_None);
     }
     if (pyhoop_outqueue_give(&self->out, bytes) < 0)
         goto error;
@@ -338,8 +340,8 @@ PyObject *pyhoop_transport_writelines(PyObject *op, PyObject *const *args, Py_ss
         return NULL;
     int rc = 0;
     Py_ssize_t count = PyList_GET_SIZE(list);
-    if (count > 0 && is_lost(self)) {
-        rc = write_after_loss(self);
+    if (count > 0 && drops(self)) {
+        rc = drop_write(self);
     } else if (count > 0) {
         for (Py_ssize_t i = 0; rc == 0 && i < count; i++) {
             PyObject *bytes = Py_NewRef(PyList_GET_ITEM(list, i));
