@@ -118,13 +118,13 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         self._check_proc()
         if self._returncode is not None:
             return
-        try:
-            if self._pidfd >= 0:
+        with contextlib.suppress(ProcessLookupError):
+            try:
                 _hoop.pidfd_send_signal(self._pidfd, signal)
-            else:
-                os.kill(self._pid, signal)
-        except ProcessLookupError:
-            pass
+            except ProcessLookupError:
+                raise
+            except OSError:  # no pidfd, or none of this call in a sandbox
+                os.kill(self._pid, signal)  # ours, not reaped yet
 
     def terminate(self) -> None:
         """Send SIGTERM."""
