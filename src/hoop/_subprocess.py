@@ -5,61 +5,111 @@ No child watcher of asyncio's is used, so none need be set, and any thread's loo
 the kernel or a sandbox refuses pidfds, a thread waits for the child.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
 import subprocess
 import threading
-from asyncio import base_subprocess
+from asyncio import base_subprocess, transports
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from hoop import _hoop
 
 if TYPE_CHECKING:
-    import asyncio
-
     from hoop._loop import Loop
 
 
 class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
-    """A child and its pipes. `asyncio.SubprocessTransport`."""
+    """A child and its pipes. `asyncio.SubprocessTransport`.
+
+    Starting it and waiting for it are not the base class's: its way takes a task and a future a
+    child, and differs between versions in when `_wait` returns. Here that is when the child has
+    exited, as from Python 3.14 on.
+    """
 
     _closed: bool
     _loop: "Loop"
+    _pending_calls: Any
     _pid: int
-    _pipes: dict[int, Any]
-    _proc: "subprocess.Popen[bytes] | None"
-    _returncode: int | None
-    _pidfd = -1
 
-    def _start(
+    def __init__(
         self,
-        args: Any,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        bufsize: int,
-        **kwargs: Any,
+        loop: "Loop",
+        protocol: asyncio.SubprocessProtocol,
+        extra: dict[str, Any] | None,
+        **popen: Any,
     ) -> None:
-        self._proc = subprocess.Popen(
-            args,
-            shell=shell,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            universal_newlines=False,
-            bufsize=bufsize,
-            **kwargs,
-        )
+        transports.SubprocessTransport.__init__(self, extra)
+        self._closed = False
+        self._finished = False
+        self._loop = loop
+        self._protocol = protocol
+        self._pidfd = -1
+        self._returncode: int | None = None
+        self._exit_waiters: list[asyncio.Future[int]] = []
+        self._proc: subprocess.Popen[bytes] | None = None
+        self._pipes: dict[int, Any] = {}
+        self._pending_calls = []
+        try:
+            self._proc = subprocess.Popen(**popen)
+        except BaseException:
+            self._closed = True
+            raise
+        self._pid = self._proc.pid
+        self._extra: dict[str, Any]
+        self._extra["subprocess"] = self._proc
+        if loop.get_debug():
+            args = popen["args"]
+            program = args if isinstance(args, bytes | str) else args[0]
+            logger.debug("process %r created: pid %s", program, self._pid)
 
-    async def _connect_pipes(self, waiter: "asyncio.Future[None] | None") -> None:
-        await super()._connect_pipes(waiter)
-        if self._closed:  # while they were being connected: nobody else closes these
-            for protocol in self._pipes.values():
-                if protocol is not None:
-                    protocol.pipe.close()
+    async def _connect(self) -> None:
+        """Connect the pipes, then the protocol, whose `connection_made` has run on return."""
+        process, loop = self._proc, self._loop
+        assert process is not None
+        streams = {0: process.stdin, 1: process.stdout, 2: process.stderr}
+        files = {fd: file for fd, file in streams.items() if file is not None}
+        self._pipes = dict.fromkeys(files)
+        try:
+            while files:
+                fd = next(iter(files))
+                await self._connect_pipe(fd, files.pop(fd))
+        except BaseException:  # cancelled: the protocol will not hear of this child
+            for file in files.values():
+                file.close()
+            raise
+        loop.call_soon(self._protocol.connection_made, self)
+        pending, self._pending_calls = self._pending_calls, None
+        for callback, data in pending:
+            loop.call_soon(callback, *data)
+        await asyncio.sleep(0)
+
+    async def _connect_pipe(self, fd: int, file: Any) -> None:
+        if fd == 0:
+            _, self._pipes[0] = await self._loop.connect_write_pipe(
+                lambda: base_subprocess.WriteSubprocessPipeProto(self, 0), file
+            )
+        else:
+            _, self._pipes[fd] = await self._loop.connect_read_pipe(
+                lambda: base_subprocess.ReadSubprocessPipeProto(self, fd), file
+            )
+
+    async def _wait(self) -> int:
+        """Wait until the child has exited and return its exit code."""
+        if self._returncode is not None:
+            return self._returncode
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        self._exit_waiters.append(waiter)
+        return await waiter
+
+    def _process_exited(self, returncode: int) -> None:
+        waiters, self._exit_waiters = self._exit_waiters, []
+        super()._process_exited(returncode)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(returncode)
 
     def _watch(self) -> None:
         """Have `_process_exited` called when the child has exited."""
@@ -141,7 +191,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
 
 async def spawn(
     loop: "Loop",
-    protocol: "asyncio.SubprocessProtocol",
+    protocol: asyncio.SubprocessProtocol,
     args: Any,
     shell: bool,
     stdin: Any,
@@ -152,23 +202,21 @@ async def spawn(
     **kwargs: Any,
 ) -> SubprocessTransport:
     """Start a child for `loop.subprocess_exec` and `subprocess_shell`."""
-    waiter = loop.create_future()
     transport = SubprocessTransport(
         loop,
         protocol,
-        args,
-        shell,
-        stdin,
-        stdout,
-        stderr,
-        bufsize,
-        waiter=waiter,
-        extra=extra,
+        extra,
+        args=args,
+        shell=shell,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        bufsize=bufsize,
         **kwargs,
     )
     transport._watch()
     try:
-        await waiter
+        await transport._connect()
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:
