@@ -145,23 +145,18 @@ static int set_pipe(PyObject *op, PyObject *value, void *unused) {
 
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
-#define COMMON_METHODS                                                                             \
-    {"close", pyhoop_transport_close_method, METH_NOARGS,                                          \
-     PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) "         \
-               "follows. asyncio.BaseTransport.")},                                                \
-        {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,                                  \
-         PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},     \
-        {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,   \
-         PyDoc_STR("set_protocol($self, protocol)\n--\n\nReplace the protocol. "                   \
-                   "asyncio.BaseTransport.")},                                                     \
-    {                                                                                              \
-        "get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,                                \
-            PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "      \
-                      "asyncio.BaseTransport.")                                                    \
-    }
-
 static PyMethodDef read_pipe_methods[] = {
-    COMMON_METHODS,
+    {"close", pyhoop_transport_close_method, METH_NOARGS,
+     PyDoc_STR("close($self)\n--\n\nClose; connection_lost(None) follows. "
+               "asyncio.BaseTransport.")},
+    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
+     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
+    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("set_protocol($self, protocol)\n--\n\nReplace the protocol. "
+               "asyncio.BaseTransport.")},
+    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
+     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
+               "asyncio.BaseTransport.")},
     {"pause_reading", pyhoop_transport_pause_reading, METH_NOARGS,
      PyDoc_STR("pause_reading($self)\n--\n\nStop data_received() until resume_reading(). "
                "asyncio.ReadTransport.")},
@@ -173,7 +168,17 @@ static PyMethodDef read_pipe_methods[] = {
 };
 
 static PyMethodDef write_pipe_methods[] = {
-    COMMON_METHODS,
+    {"close", pyhoop_transport_close_method, METH_NOARGS,
+     PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
+               "asyncio.BaseTransport.")},
+    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
+     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
+    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("set_protocol($self, protocol)\n--\n\nReplace the protocol. "
+               "asyncio.BaseTransport.")},
+    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
+     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
+               "asyncio.BaseTransport.")},
     {"write", KEYWORDS(pyhoop_transport_write), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("write($self, data)\n--\n\nWrite bytes; what the kernel does not take is kept. "
                "asyncio.WriteTransport.")},
@@ -221,16 +226,15 @@ static PyMemberDef pipe_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-#define COMMON_SLOTS                                                                               \
-    {Py_tp_dealloc, pyhoop_transport_dealloc}, {Py_tp_finalize, pyhoop_transport_finalize},        \
-        {Py_tp_traverse, pyhoop_transport_traverse}, {Py_tp_clear, pyhoop_transport_clear},        \
-        {Py_tp_repr, pipe_repr}, {Py_tp_getset, pipe_getset}, {                                    \
-        Py_tp_members, pipe_members                                                                \
-    }
-
 static PyType_Slot read_pipe_slots[] = {
     {Py_tp_doc, PyDoc_STR("The reading end of a pipe. asyncio.ReadTransport.")},
-    COMMON_SLOTS,
+    {Py_tp_dealloc, pyhoop_transport_dealloc},
+    {Py_tp_finalize, pyhoop_transport_finalize},
+    {Py_tp_traverse, pyhoop_transport_traverse},
+    {Py_tp_clear, pyhoop_transport_clear},
+    {Py_tp_repr, pipe_repr},
+    {Py_tp_getset, pipe_getset},
+    {Py_tp_members, pipe_members},
     {Py_tp_methods, read_pipe_methods},
     {0, NULL},
 };
@@ -238,7 +242,13 @@ static PyType_Slot read_pipe_slots[] = {
 static PyType_Slot write_pipe_slots[] = {
     {Py_tp_doc, PyDoc_STR("The writing end of a pipe. asyncio.WriteTransport, and "
                           "asyncio.Transport as in asyncio.")},
-    COMMON_SLOTS,
+    {Py_tp_dealloc, pyhoop_transport_dealloc},
+    {Py_tp_finalize, pyhoop_transport_finalize},
+    {Py_tp_traverse, pyhoop_transport_traverse},
+    {Py_tp_clear, pyhoop_transport_clear},
+    {Py_tp_repr, pipe_repr},
+    {Py_tp_getset, pipe_getset},
+    {Py_tp_members, pipe_members},
     {Py_tp_methods, write_pipe_methods},
     {0, NULL},
 };
