@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
     """A child and its pipes. `asyncio.SubprocessTransport`.
 
-    Starting it and waiting for it are not the base class's: its way takes a task and a future a
-    child, and differs between versions in when `_wait` returns. Here that is when the child has
-    exited, as from Python 3.14 on.
+    Starting it is not the base class's: its way takes a task and a future for each child, goes
+    on after it was cancelled, and leaves pipes open then.
     """
 
     _closed: bool
@@ -97,7 +96,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
             )
 
     async def _wait(self) -> int:
-        """Wait until the child has exited and return its exit code."""
+        """Wait until the child has exited, before Python 3.14 for the pipes' end, too."""
         if self._returncode is not None:
             return self._returncode
         waiter: asyncio.Future[int] = self._loop.create_future()
@@ -105,11 +104,11 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         return await waiter
 
     def _process_exited(self, returncode: int) -> None:
-        waiters, self._exit_waiters = self._exit_waiters, []
         super()._process_exited(returncode)
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(returncode)
+        if self._pending_calls is not None:  # never connected, so nothing else is to come
+            for waiter in self._exit_waiters or ():
+                if not waiter.done():
+                    waiter.set_result(returncode)
 
     def _watch(self) -> None:
         """Have `_process_exited` called when the child has exited."""

@@ -520,7 +520,6 @@ async def settled(condition: Any) -> None:
     raise AssertionError("it did not settle")
 
 
-@pytest.mark.stock_fails("waits until the grandchild is gone, too", before=(3, 14))
 async def test_close_while_the_child_lives(loop):
     transport, _ = await loop.subprocess_exec(asyncio.SubprocessProtocol, "sleep", "60")
     pid = transport.get_pid()
