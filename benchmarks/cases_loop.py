@@ -393,6 +393,25 @@ def sleep_lateness(new_loop: LoopFactory, settings: Settings) -> Result:
     return result
 
 
+async def spawn_children(count: int) -> int:
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        await process.wait()
+    return count
+
+
+def spawn(loop_factory: LoopFactory, settings: Settings) -> Result:
+    """Time by the clock to start a child and see it exit, one after the other."""
+    wall: list[float] = []
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(spawn_children(50))
+        for _ in range(settings.repetitions):
+            before = time.perf_counter_ns()
+            operations = runner.run(spawn_children(100))
+            wall.append((time.perf_counter_ns() - before) / operations)
+    return {"value": min(wall), "median": statistics.median(wall)}
+
+
 CASES = [
     LoopCase("call_soon-chain", "call_soon, a chain", "ns", on_loop(call_soon_chain)),
     LoopCase("call_soon-burst", "call_soon, bursts of 1000", "ns", on_loop(call_soon_burst)),
@@ -426,6 +445,7 @@ CASES = [
         "ns",
         in_task(lambda: resolve_numeric(2000), 2000),
     ),
+    LoopCase("spawn", "child started and waited for", "us", spawn),
     LoopCase("ready-latency", "ready fd beside a busy chain, p99", "us", ready_latency),
     LoopCase("sleep-lateness", "sleep(0.0005) late by, median", "us", sleep_lateness),
 ]

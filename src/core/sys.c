@@ -2,13 +2,24 @@
 #include "core/sys.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <sys/eventfd.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_send_signal 424
+#define SYS_pidfd_open 434
+#endif
 
 /* Runs the call again while a signal interrupts it; the value is the call's or -errno. */
 #define RETRY(result, call)                                                                        \
@@ -121,9 +132,52 @@ int hoop_sys_connect(int fd, const struct sockaddr *address, socklen_t length) {
     return connect(fd, address, length) < 0 ? -errno : 0;
 }
 
-bool hoop_sys_is_writable(int fd) {
-    struct pollfd entry = {.fd = fd, .events = POLLOUT};
+static bool is_ready(int fd, short events) {
+    struct pollfd entry = {.fd = fd, .events = events};
     return poll(&entry, 1, 0) > 0;
+}
+
+bool hoop_sys_is_writable(int fd) {
+    return is_ready(fd, POLLOUT);
+}
+
+ssize_t hoop_sys_read(int fd, void *buffer, size_t size) {
+    ssize_t result;
+    RETRY(result, read(fd, buffer, size));
+    return result;
+}
+
+ssize_t hoop_sys_write_vector(int fd, const struct iovec *vector, size_t count) {
+    ssize_t result;
+    RETRY(result, writev(fd, vector, (int)count));
+    return result;
+}
+
+/* Terminals, older kernels and some sandboxes refuse the flag, each in its own way. */
+static bool lacks_nowait(ssize_t result) {
+    return result == -EOPNOTSUPP || result == -ENOSYS || result == -EPERM || result == -EINVAL;
+}
+
+ssize_t hoop_sys_read_now(int fd, void *buffer, size_t size) {
+    struct iovec vector = {buffer, size};
+    ssize_t result;
+    RETRY(result, preadv2(fd, &vector, 1, -1, RWF_NOWAIT));
+    if (!lacks_nowait(result))
+        return result;
+    return is_ready(fd, POLLIN) ? hoop_sys_read(fd, buffer, size) : -EAGAIN;
+}
+
+ssize_t hoop_sys_write_now(int fd, const struct iovec *vector, size_t count) {
+    ssize_t result;
+    RETRY(result, pwritev2(fd, vector, (int)count, -1, RWF_NOWAIT));
+    if (!lacks_nowait(result))
+        return result;
+    if (!is_ready(fd, POLLOUT))
+        return -EAGAIN;
+    /* A pipe that is ready has room for this much. */
+    size_t size = vector[0].iov_len < PIPE_BUF ? vector[0].iov_len : PIPE_BUF;
+    RETRY(result, write(fd, vector[0].iov_base, size));
+    return result;
 }
 
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length) {
@@ -155,4 +209,13 @@ int hoop_sys_socket_name(int fd, struct sockaddr *address, socklen_t *length) {
 
 int hoop_sys_peer_name(int fd, struct sockaddr *address, socklen_t *length) {
     return getpeername(fd, address, length) < 0 ? -errno : 0;
+}
+
+int hoop_sys_pidfd_open(pid_t pid) {
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+int hoop_sys_pidfd_send_signal(int pidfd, int signal) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }

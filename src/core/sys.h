@@ -53,11 +53,21 @@ int hoop_sys_connect(int fd, const struct sockaddr *address, socklen_t length);
 
 /* Whether a write to `fd`, or the end of its connect, would not wait: errors included. */
 bool hoop_sys_is_writable(int fd);
+ssize_t hoop_sys_read(int fd, void *buffer, size_t size);
+ssize_t hoop_sys_write_vector(int fd, const struct iovec *vector, size_t count);
+/* The same for a pipe or terminal that is in blocking mode and stays so: -EAGAIN instead of a
+ * wait, unless another process takes what was there between look and read. */
+ssize_t hoop_sys_read_now(int fd, void *buffer, size_t size);
+ssize_t hoop_sys_write_now(int fd, const struct iovec *vector, size_t count);
+
 int hoop_sys_accept(int fd, struct sockaddr *address, socklen_t *length);
 int hoop_sys_shutdown_write(int fd);
 int hoop_sys_socket_option(int fd, int level, int name, int *value);
 int hoop_sys_set_socket_option(int fd, int level, int name, int value);
 int hoop_sys_socket_name(int fd, struct sockaddr *address, socklen_t *length);
 int hoop_sys_peer_name(int fd, struct sockaddr *address, socklen_t *length);
+
+int hoop_sys_pidfd_open(pid_t pid);
+int hoop_sys_pidfd_send_signal(int pidfd, int signal);
 
 #endif

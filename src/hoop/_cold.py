@@ -17,7 +17,12 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hoop._hoop import DatagramTransport, SocketTransport
+    from hoop._hoop import (
+        DatagramTransport,
+        ReadPipeTransport,
+        SocketTransport,
+        WritePipeTransport,
+    )
     from hoop._loop import Loop
 
     _Transport = SocketTransport | DatagramTransport
@@ -74,6 +79,23 @@ def describe_transport(transport: "_Transport") -> str:
     return f"<{' '.join(info)}>"
 
 
+def describe_pipe(transport: "ReadPipeTransport | WritePipeTransport") -> str:
+    """Return `repr()` of a pipe transport, as asyncio's write it."""
+    info = [type(transport).__name__]
+    if transport._pipe is None:
+        info += ["closed", "fd=None", "closed"]
+    else:
+        if transport.is_closing():
+            info.append("closing")
+        writes = isinstance(transport, asyncio.WriteTransport)
+        polled = transport._polled_events & (2 if writes else 1)
+        is_open = transport._loop is not None and not transport._loop.is_closed()
+        info += [f"fd={transport._fileno}", _POLLED[polled] if is_open else "open"]
+        if writes and is_open:
+            info.append(f"bufsize={transport._queued_size}")
+    return f"<{' '.join(info)}>"
+
+
 def extract_stack() -> traceback.StackSummary:
     """Return the stack of who called into C, for a handle's `_source_traceback`."""
     return format_helpers.extract_stack(sys._getframe(1))
@@ -127,9 +149,17 @@ def log_error(transport: "_Transport", message: str, exception: BaseException) -
     logger.debug("%r: %s", transport, message, exc_info=exception)
 
 
-def warn_send_raised() -> None:
+def log_hang_up(transport: object) -> None:
+    """Log that the other end of a pipe was closed."""
+    logger.info("%r was closed by peer", transport)
+
+
+def warn_send_raised(transport: object) -> None:
     """Log that a program goes on writing to a connection that is gone."""
-    logger.warning("socket.send() raised exception.")
+    if hasattr(transport, "_pipe"):
+        logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
+    else:
+        logger.warning("socket.send() raised exception.")
 
 
 def run_foreign_handle(handle: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from typing import Any, TypedDict, TypeVarTuple
 
-from hoop import _hoop
+from hoop import _hoop, _pipes, _subprocess
 
 _Ts = TypeVarTuple("_Ts")
 _NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
@@ -240,6 +240,10 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             self._check_closed()
             return socket.getnameinfo(sockaddr, flags)
         return await super().getnameinfo(sockaddr, flags)
+
+    _make_read_pipe_transport = _pipes.connect_reader
+    _make_write_pipe_transport = _pipes.connect_writer
+    _make_subprocess_transport = _subprocess.spawn
 
     # Where asyncio's own code makes its socket transport by name, or reaches into it.
 

@@ -6,6 +6,7 @@
 #include "py/datagram.h"
 #include "py/fork.h"
 #include "py/listener.h"
+#include "py/pipe.h"
 #include "py/readers.h"
 #include "py/resolve.h"
 #include "py/transport.h"
@@ -476,6 +477,9 @@ static PyMethodDef loop_methods[] = {
     {"_numeric_addrinfo", (PyCFunction)(void (*)(void))pyhoop_loop_numeric_addrinfo, METH_FASTCALL,
      PyDoc_STR("_numeric_addrinfo($self, host, port, family, type, proto, flags, /)\n--\n\n"
                "What socket.getaddrinfo() returns, or None if it may have to ask somebody.")},
+    {"_make_pipe_transport", VARARGS(pyhoop_loop_make_pipe_transport),
+     PyDoc_STR("_make_pipe_transport($self, pipe, fd, is_reader, access, protocol, waiter, extra, "
+               "hears_end=True)\n--\n\n")},
     {"_run_forever_setup", pyhoop_loop_run_forever_setup, METH_NOARGS,
      PyDoc_STR("_run_forever_setup($self)\n--\n\n")},
     {"_run_forever_cleanup", pyhoop_loop_run_forever_cleanup, METH_NOARGS,

@@ -2,6 +2,7 @@
  *
  * module: hoop._hoop, put together.
  */
+#include "core/sys.h"
 #include "py/coroutine.h"
 #include "py/datagram.h"
 #include "py/fork.h"
@@ -9,6 +10,7 @@
 #include "py/listener.h"
 #include "py/loop.h"
 #include "py/operation.h"
+#include "py/pipe.h"
 #include "py/state.h"
 #include "py/transport.h"
 
@@ -79,6 +81,36 @@ static int init_differences(struct pyhoop_state *state) {
     return 0;
 }
 
+static PyObject *pidfd_open(PyObject *module, PyObject *pid) {
+    (void)module;
+    long number = PyLong_AsLong(pid);
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    int fd = hoop_sys_pidfd_open((pid_t)number);
+    return fd < 0 ? pyhoop_raise_errno(fd) : PyLong_FromLong(fd);
+}
+
+static PyObject *pidfd_send_signal(PyObject *module, PyObject *args) {
+    (void)module;
+    int pidfd, number;
+    if (!PyArg_ParseTuple(args, "ii:pidfd_send_signal", &pidfd, &number))
+        return NULL;
+    int rc = hoop_sys_pidfd_send_signal(pidfd, number);
+    if (rc < 0)
+        return pyhoop_raise_errno(rc);
+    Py_RETURN_NONE;
+}
+
+/* os and signal have these too, unless Python was built against older headers. */
+static PyMethodDef module_methods[] = {
+    {"pidfd_open", pidfd_open, METH_O,
+     PyDoc_STR("pidfd_open($module, pid, /)\n--\n\nA descriptor of a process. os.pidfd_open.")},
+    {"pidfd_send_signal", pidfd_send_signal, METH_VARARGS,
+     PyDoc_STR("pidfd_send_signal($module, pidfd, signal, /)\n--\n\nSend a signal. "
+               "signal.pidfd_send_signal.")},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *bases) {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
     if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
@@ -86,14 +118,17 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *ba
     return (PyTypeObject *)type;
 }
 
-/* Its struct begins as the instances of asyncio's base do: head, then the `_extra` slot. */
-static PyTypeObject *make_transport_type(PyObject *module, struct pyhoop_state *state,
-                                         PyType_Spec *spec, PyObject *bases) {
-    Py_ssize_t expected = (Py_ssize_t)offsetof(TransportObject, dict);
-    if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize != expected) {
-        PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
-        return NULL;
-    }
+/* Its struct begins as the instances of asyncio's bases do: head, then the `_extra` slot. */
+static int check_layout(struct pyhoop_state *state) {
+    if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize ==
+        (Py_ssize_t)offsetof(TransportObject, dict))
+        return 0;
+    PyErr_SetString(PyExc_ImportError, "asyncio.Transport has a layout hoop does not know");
+    return -1;
+}
+
+static PyTypeObject *make_socket_transport_type(PyObject *module, PyType_Spec *spec,
+                                                PyObject *bases) {
     PyTypeObject *type = make_type(module, spec, bases);
     if (type != NULL && pyhoop_transport_share(type) < 0)
         Py_CLEAR(type);
@@ -105,14 +140,14 @@ static PyTypeObject *make_datagram_transport_type(PyObject *module, struct pyhoo
     PyObject *bases = PyTuple_Pack(2, state->asyncio_transport, state->asyncio_datagram_transport);
     PyTypeObject *type = NULL;
     if (bases != NULL)
-        type = make_transport_type(module, state, &pyhoop_datagram_transport_spec, bases);
+        type = make_socket_transport_type(module, &pyhoop_datagram_transport_spec, bases);
     Py_XDECREF(bases);
     return type;
 }
 
 static PyTypeObject *make_stream_transport_type(PyObject *module, struct pyhoop_state *state) {
     PyTypeObject *type =
-        make_transport_type(module, state, &pyhoop_transport_spec, state->asyncio_transport);
+        make_socket_transport_type(module, &pyhoop_transport_spec, state->asyncio_transport);
     if (type == NULL)
         return NULL;
     PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
@@ -135,6 +170,11 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
     state->transport_type = make_stream_transport_type(module, state);
     state->datagram_transport_type = make_datagram_transport_type(module, state);
+    state->transport_type = make_stream_transport_type(module, state);
+    state->datagram_transport_type = make_datagram_transport_type(module, state);
+    state->read_pipe_type =
+        make_type(module, &pyhoop_read_pipe_spec, state->asyncio_read_transport);
+    state->write_pipe_type = make_type(module, &pyhoop_write_pipe_spec, state->asyncio_transport);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     state->operation_type = make_type(module, &pyhoop_operation_spec, NULL);
     state->coroutine_function_type = make_type(module, &pyhoop_coroutine_function_spec, NULL);
@@ -142,7 +182,8 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
                    state->transport_type == NULL || state->datagram_transport_type == NULL ||
                    state->loop_type == NULL || state->operation_type == NULL ||
-                   state->coroutine_function_type == NULL
+                   state->coroutine_function_type == NULL || state->read_pipe_type == NULL ||
+                   state->write_pipe_type == NULL
                ? -1
                : 0;
 }
@@ -154,7 +195,8 @@ static int module_exec(PyObject *module) {
         pyhoop_raise_errno(rc);
         return -1;
     }
-    if (init_names(state) < 0 || init_imports(state) < 0 || init_differences(state) < 0)
+    if (init_names(state) < 0 || init_imports(state) < 0 || init_differences(state) < 0 ||
+        check_layout(state) < 0)
         return -1;
     return init_types(module, state) < 0 ? -1 : pyhoop_coroutines_add(state);
 }
@@ -170,6 +212,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->datagram_transport_type);
     Py_VISIT(state->operation_type);
     Py_VISIT(state->coroutine_function_type);
+    Py_VISIT(state->read_pipe_type);
+    Py_VISIT(state->write_pipe_type);
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
     Py_VISIT(state->tasks_module);
@@ -196,6 +240,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->datagram_transport_type);
     Py_CLEAR(state->operation_type);
     Py_CLEAR(state->coroutine_function_type);
+    Py_CLEAR(state->read_pipe_type);
+    Py_CLEAR(state->write_pipe_type);
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
     Py_CLEAR(state->tasks_module);
@@ -233,6 +279,7 @@ struct PyModuleDef pyhoop_module = {
     .m_name = "hoop._hoop",
     .m_doc = PyDoc_STR("The C half of hoop."),
     .m_size = sizeof(struct pyhoop_state),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -86,6 +86,7 @@
     X(asyncio_datagram_transport, "asyncio.transports", "DatagramTransport")                       \
     X(asyncio_invalid_state_error, "asyncio.exceptions", "InvalidStateError")                      \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
+    X(asyncio_read_transport, "asyncio.transports", "ReadTransport")                               \
     X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
     X(asyncio_sendfile_not_available, "asyncio.exceptions", "SendfileNotAvailableError")           \
     X(asyncio_selector_loop, "asyncio.unix_events", "_UnixSelectorEventLoop")                      \
@@ -102,11 +103,13 @@
     X(cold_accept_connection, "hoop._cold", "accept_connection")                                   \
     X(cold_connect_later, "hoop._cold", "connect_later")                                           \
     X(cold_describe_handle, "hoop._cold", "describe_handle")                                       \
+    X(cold_describe_pipe, "hoop._cold", "describe_pipe")                                           \
     X(cold_describe_transport, "hoop._cold", "describe_transport")                                 \
     X(cold_extract_stack, "hoop._cold", "extract_stack")                                           \
     X(cold_log_connection, "hoop._cold", "log_connection")                                         \
     X(cold_log_debug, "hoop._cold", "log_debug")                                                   \
     X(cold_log_error, "hoop._cold", "log_error")                                                   \
+    X(cold_log_hang_up, "hoop._cold", "log_hang_up")                                               \
     X(cold_report_callback_error, "hoop._cold", "report_callback_error")                           \
     X(cold_run_foreign, "hoop._cold", "run_foreign_handle")                                        \
     X(cold_report_slow_call, "hoop._cold", "report_slow_call")                                     \
@@ -126,6 +129,8 @@ struct pyhoop_state {
     PyTypeObject *datagram_transport_type;
     PyTypeObject *operation_type;
     PyTypeObject *coroutine_function_type;
+    PyTypeObject *read_pipe_type;
+    PyTypeObject *write_pipe_type;
     PyObject *events_module;  /* its running-loop functions too */
     PyObject *futures_module; /* Future and Task are looked up at each call: they get replaced */
     PyObject *tasks_module;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/sys.h"
+#include "py/pipe.h"
 #include "py/readers.h"
 
 enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
@@ -129,13 +130,20 @@ int pyhoop_transport_report(TransportObject *self, const char *message) {
                               self->protocol);
 }
 
+/* Whether an error is the other end's doing, and no bug to be reported. */
+static bool is_quiet(TransportObject *self, PyObject *exception) {
+    if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))
+        return false;
+    return !(self->flags & PYHOOP_TRANSPORT_READ_PIPE) || pyhoop_pipe_is_hang_up(exception);
+}
+
 int pyhoop_transport_fatal(TransportObject *self, const char *message) {
     if (pyhoop_error_leaves_loop())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
     int rc = 0;
     LoopObject *loop = self->loop;
-    if (loop != NULL && (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))) {
+    if (loop != NULL && !is_quiet(self, exception)) {
         PyErr_SetRaisedException(Py_NewRef(exception));
         rc = pyhoop_loop_report(loop, message, "transport", (PyObject *)self, "protocol",
                                 self->protocol);
@@ -159,8 +167,8 @@ int pyhoop_transport_fatal(TransportObject *self, const char *message) {
 int pyhoop_transport_update(TransportObject *self) {
     if (self->watch.fd < 0)
         return 0;
-    const uint32_t stops_reading =
-        PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED | PYHOOP_TRANSPORT_READ_ENDED;
+    const uint32_t stops_reading = PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED |
+                                   PYHOOP_TRANSPORT_READ_ENDED | PYHOOP_TRANSPORT_DEAF;
     uint32_t wanted = 0;
     if (self->flags & PYHOOP_TRANSPORT_STARTED && !(self->flags & stops_reading))
         wanted |= HOOP_POLL_READ;
@@ -186,7 +194,8 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
     Py_INCREF(self);
     int rc = 0;
     if (events & HOOP_POLL_READ)
-        rc = pyhoop_transport_read(self);
+        rc = self->flags & PYHOOP_TRANSPORT_WRITE_PIPE ? pyhoop_pipe_hung_up(self)
+                                                       : pyhoop_transport_read(self);
     if (rc == 0 && events & HOOP_POLL_WRITE && self->flags & PYHOOP_TRANSPORT_BLOCKED)
         rc = pyhoop_transport_write_ready(self);
     Py_DECREF(self);
@@ -356,6 +365,16 @@ error:
     return NULL;
 }
 
+TransportObject *pyhoop_transport_new_pipe(LoopObject *loop, PyTypeObject *type, uint32_t flags,
+                                           int fd, PyObject *file, PyObject *protocol,
+                                           PyObject *waiter) {
+    TransportObject *self =
+        pyhoop_transport_make(type, &watch_type, loop, fd, file, protocol, NULL, NULL, waiter);
+    if (self != NULL)
+        self->flags |= flags;
+    return self;
+}
+
 TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket,
                                       PyObject *protocol, PyObject *context, PyObject *server,
                                       PyObject *waiter, const struct sockaddr *peer,
@@ -429,14 +448,26 @@ static void close_descriptor(TransportObject *self, struct pyhoop_state *state) 
     self->fd = -1;
     if (fd < 0)
         return;
-    if (self->socket == NULL) {
+    if (self->socket == NULL || self->flags & PYHOOP_TRANSPORT_OWN_FD)
         (void)hoop_sys_close(fd);
+    if (self->socket == NULL)
         return;
-    }
     PyObject *result = PyObject_CallMethodNoArgs(self->socket, state->str_close);
     if (result == NULL)
         PyErr_WriteUnraisable(self->socket);
     Py_XDECREF(result);
+}
+
+void pyhoop_transport_let_go(TransportObject *self) {
+    int fd = self->fd;
+    self->fd = -1;
+    Py_INCREF(self);
+    if (self->watch.fd >= 0)
+        stop_watching(self);
+    if (fd >= 0 && self->flags & PYHOOP_TRANSPORT_OWN_FD)
+        (void)hoop_sys_close(fd);
+    Py_CLEAR(self->socket);
+    Py_DECREF(self);
 }
 
 static void fail_empty_waiter(TransportObject *self, struct pyhoop_state *state) {
@@ -464,7 +495,8 @@ static void fail_empty_waiter(TransportObject *self, struct pyhoop_state *state)
 static void finish(TransportObject *self) {
     struct pyhoop_state *state = self->loop->state;
     self->flags |= PYHOOP_TRANSPORT_LOST;
-    if (Py_REFCNT(self) > 1 && self->fd >= 0 && pyhoop_transport_remember_names(self) < 0)
+    if (Py_REFCNT(self) > 1 && self->fd >= 0 && !pyhoop_transport_is_pipe(self) &&
+        pyhoop_transport_remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
     stop_watching(self); /* the item still has a reference */
     close_descriptor(self, state);
@@ -570,7 +602,7 @@ int pyhoop_transport_close(TransportObject *self) {
     return 0;
 }
 
-static PyObject *transport_close(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_close_method(PyObject *op, PyObject *unused) {
     (void)unused;
     if (pyhoop_transport_close((TransportObject *)op) < 0)
         return NULL;
@@ -578,7 +610,7 @@ static PyObject *transport_close(PyObject *op, PyObject *unused) {
 }
 
 /* What a phase's writes left goes out first: asyncio would have sent it by now. */
-static PyObject *transport_abort(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_abort(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (pyhoop_transport_flush_deferred(self) < 0)
@@ -599,7 +631,7 @@ static PyObject *transport_force_close(PyObject *op, PyObject *exception) {
 
 /* ---- the other methods ---- */
 
-static PyObject *transport_is_closing(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_get_closing(PyObject *op, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(pyhoop_transport_is_closing((TransportObject *)op));
 }
@@ -608,7 +640,7 @@ static bool is_reading(const TransportObject *self) {
     return !(self->flags & (PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED));
 }
 
-static PyObject *transport_is_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_is_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     return PyBool_FromLong(is_reading((TransportObject *)op));
 }
@@ -622,7 +654,7 @@ int pyhoop_transport_log_debug(TransportObject *self, const char *message) {
     return result == NULL ? -1 : 0;
 }
 
-static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_pause_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (!is_reading(self))
@@ -634,7 +666,7 @@ static PyObject *transport_pause_reading(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_resume_reading(PyObject *op, PyObject *unused) {
     (void)unused;
     TransportObject *self = (TransportObject *)op;
     if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
@@ -646,7 +678,7 @@ static PyObject *transport_resume_reading(PyObject *op, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+PyObject *pyhoop_transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
                                         PyObject *kwnames) {
     PyObject *protocol = pyhoop_one_argument("set_protocol", "protocol", args, nargs, kwnames);
     if (protocol == NULL)
@@ -661,12 +693,12 @@ static PyObject *or_none(PyObject *object) {
     return Py_NewRef(object != NULL ? object : Py_None);
 }
 
-static PyObject *transport_get_protocol(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_get_protocol(PyObject *op, PyObject *unused) {
     (void)unused;
     return or_none(((TransportObject *)op)->protocol);
 }
 
-static PyObject *transport_can_write_eof(PyObject *op, PyObject *unused) {
+PyObject *pyhoop_transport_can_write_eof(PyObject *op, PyObject *unused) {
     (void)op;
     (void)unused;
     Py_RETURN_TRUE;
@@ -712,12 +744,12 @@ static PyObject *get_sock(PyObject *op, void *unused) {
     return socket == NULL && PyErr_Occurred() ? NULL : or_none(socket);
 }
 
-static PyObject *get_sock_fd(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_fd(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromLong(((TransportObject *)op)->fd);
 }
 
-static PyObject *get_loop(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_loop(PyObject *op, void *unused) {
     (void)unused;
     return or_none((PyObject *)((TransportObject *)op)->loop);
 }
@@ -732,22 +764,22 @@ static PyObject *get_server(PyObject *op, void *unused) {
     return or_none(((TransportObject *)op)->server);
 }
 
-static PyObject *get_flag(PyObject *op, void *flag) {
+PyObject *pyhoop_transport_get_flag(PyObject *op, void *flag) {
     return PyBool_FromLong((long)(((TransportObject *)op)->flags & (uint32_t)(uintptr_t)flag));
 }
 
-static PyObject *get_conn_lost(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_conn_lost(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromLong(((TransportObject *)op)->conn_lost);
 }
 
 /* What is queued, without trying to send it: for repr. */
-static PyObject *get_queued(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_queued(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromSize_t(((TransportObject *)op)->out.size);
 }
 
-static PyObject *get_polled(PyObject *op, void *unused) {
+PyObject *pyhoop_transport_get_polled(PyObject *op, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLong(((TransportObject *)op)->watch.wanted);
 }
@@ -820,7 +852,7 @@ void pyhoop_transport_finalize(PyObject *op) {
         detach_from_server(self, state);
     } else { /* the interpreter is taking the module apart */
         PyErr_Clear();
-        if (self->socket == NULL)
+        if (self->socket == NULL || self->flags & PYHOOP_TRANSPORT_OWN_FD)
             (void)hoop_sys_close(self->fd);
         self->fd = -1;
     }
@@ -857,7 +889,7 @@ static PyMethodDef stream_methods[] = {
     {"write_eof", pyhoop_transport_write_eof, METH_NOARGS,
      PyDoc_STR("write_eof($self)\n--\n\nClose the sending half once all is sent. "
                "asyncio.WriteTransport.")},
-    {"can_write_eof", transport_can_write_eof, METH_NOARGS,
+    {"can_write_eof", pyhoop_transport_can_write_eof, METH_NOARGS,
      PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
     {"_make_empty_waiter", pyhoop_transport_make_empty_waiter, METH_NOARGS,
      PyDoc_STR("_make_empty_waiter($self)\n--\n\n")},
@@ -882,25 +914,25 @@ static PyMethodDef shared_methods[] = {
      METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
                "paused and resumed, in bytes. asyncio.WriteTransport.")},
-    {"pause_reading", transport_pause_reading, METH_NOARGS,
+    {"pause_reading", pyhoop_transport_pause_reading, METH_NOARGS,
      PyDoc_STR("pause_reading($self)\n--\n\nDeliver nothing until resume_reading(). "
                "asyncio.ReadTransport.")},
-    {"resume_reading", transport_resume_reading, METH_NOARGS,
+    {"resume_reading", pyhoop_transport_resume_reading, METH_NOARGS,
      PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
-    {"is_reading", transport_is_reading, METH_NOARGS,
+    {"is_reading", pyhoop_transport_is_reading, METH_NOARGS,
      PyDoc_STR("is_reading($self)\n--\n\nNeither paused nor closing. asyncio.ReadTransport.")},
-    {"close", transport_close, METH_NOARGS,
+    {"close", pyhoop_transport_close_method, METH_NOARGS,
      PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
                "asyncio.BaseTransport.")},
-    {"abort", transport_abort, METH_NOARGS,
+    {"abort", pyhoop_transport_abort, METH_NOARGS,
      PyDoc_STR(
          "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
-    {"is_closing", transport_is_closing, METH_NOARGS,
+    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
      PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
          "set_protocol($self, protocol)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
-    {"get_protocol", transport_get_protocol, METH_NOARGS,
+    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
      PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
                "asyncio.BaseTransport.")},
     {"get_extra_info", KEYWORDS(pyhoop_transport_get_extra_info), METH_VARARGS | METH_KEYWORDS,
@@ -911,7 +943,7 @@ static PyMethodDef shared_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define FLAG(name, flag) {name, get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
+#define FLAG(name, flag) {name, pyhoop_transport_get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
 
 static PyGetSetDef stream_getset[] = {
     {"_server", get_server, NULL, NULL, NULL},
@@ -922,12 +954,12 @@ static PyGetSetDef stream_getset[] = {
 static PyGetSetDef shared_getset[] = {
     {"_extra", pyhoop_transport_get_extra, NULL, NULL, NULL},
     {"_sock", get_sock, NULL, NULL, NULL},
-    {"_sock_fd", get_sock_fd, NULL, NULL, NULL},
-    {"_loop", get_loop, NULL, NULL, NULL},
+    {"_sock_fd", pyhoop_transport_get_fd, NULL, NULL, NULL},
+    {"_loop", pyhoop_transport_get_loop, NULL, NULL, NULL},
     {"_protocol", get_protocol, NULL, NULL, NULL},
-    {"_conn_lost", get_conn_lost, NULL, NULL, NULL},
-    {"_queued_size", get_queued, NULL, NULL, NULL},
-    {"_polled_events", get_polled, NULL, NULL, NULL},
+    {"_conn_lost", pyhoop_transport_get_conn_lost, NULL, NULL, NULL},
+    {"_queued_size", pyhoop_transport_get_queued, NULL, NULL, NULL},
+    {"_polled_events", pyhoop_transport_get_polled, NULL, NULL, NULL},
     FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
     FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
     FLAG("_protocol_paused", PYHOOP_TRANSPORT_PROTOCOL_PAUSED),

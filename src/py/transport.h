@@ -9,6 +9,7 @@
  *   transport.c has the type and the life cycle, transport_info.c what it knows
  *   of its socket, transport_read.c what comes in, transport_write.c what goes out
  *   and flow control.
+ *   pipe.c has the types of pipe transports, which are this one with other I/O.
  * Owns: the descriptor (through its socket object once somebody asked for one),
  *   protocol, context, what is still to be sent. The loop holds a reference to
  *   the transport while it wants events (flag HELD), a queued item another.
@@ -52,6 +53,12 @@ enum pyhoop_transport_flag {
     PYHOOP_TRANSPORT_MADE = 8192,          /* connection_made was called */
     PYHOOP_TRANSPORT_QUEUED = 16384,       /* the item waits in the ready queue */
     PYHOOP_TRANSPORT_LOSING = 32768,       /* connection_lost is to be called */
+    PYHOOP_TRANSPORT_READ_PIPE = 0x10000,  /* pipe.h */
+    PYHOOP_TRANSPORT_WRITE_PIPE = 0x20000, /* pipe.h */
+    PYHOOP_TRANSPORT_OWN_FD = 0x40000,     /* `fd` is not the file's own */
+    PYHOOP_TRANSPORT_NO_SOCKET = 0x80000,  /* read() and write(), not recv() and send() */
+    PYHOOP_TRANSPORT_SHARED = 0x100000,    /* in blocking mode, which is others' affair */
+    PYHOOP_TRANSPORT_DEAF = 0x200000,      /* does not read, not even to hear of an end */
 };
 
 /* Seldom needed, so not part of each connection. */
@@ -72,7 +79,7 @@ typedef struct TransportObject {
     PyObject *protocol;
     PyObject *context;
     PyObject *server;
-    PyObject *socket; /* a socket.socket, when somebody asked or it came with one */
+    PyObject *socket; /* a socket.socket, when somebody asked or it came with one; a pipe's file */
     struct pyhoop_transport_rare *rare;
     struct hoop_watch watch;
     struct hoop_item item; /* its next step: start, read, or connection_lost */
@@ -99,6 +106,12 @@ TransportObject *pyhoop_transport_new(LoopObject *loop, int fd, PyObject *socket
                                       PyObject *waiter, const struct sockaddr *peer,
                                       socklen_t peer_length);
 
+/* A pipe transport of `type`; `flags` of enum pyhoop_transport_flag. Takes over `fd` if
+ * that is not `file`'s own, and shares `file`; on error the caller still has it. */
+TransportObject *pyhoop_transport_new_pipe(LoopObject *loop, PyTypeObject *type, uint32_t flags,
+                                           int fd, PyObject *file, PyObject *protocol,
+                                           PyObject *waiter);
+
 /* loop._make_socket_transport(sock, protocol, waiter=None, *, extra=None, server=None,
  * context=None) */
 PyObject *pyhoop_loop_make_socket_transport(PyObject *self, PyObject *args, PyObject *kwargs);
@@ -108,6 +121,10 @@ TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd);
 
 static inline bool pyhoop_transport_is_closing(const TransportObject *self) {
     return (self->flags & PYHOOP_TRANSPORT_CLOSING) != 0;
+}
+
+static inline bool pyhoop_transport_is_pipe(const TransportObject *self) {
+    return self->flags & (PYHOOP_TRANSPORT_READ_PIPE | PYHOOP_TRANSPORT_WRITE_PIPE);
 }
 
 /* ---- between the transport's files ---- */
@@ -141,6 +158,27 @@ int pyhoop_transport_close(TransportObject *self);
 int pyhoop_transport_lose(TransportObject *self, PyObject *exception);
 
 struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self);
+
+/* What the types have in common. */
+PyObject *pyhoop_transport_close_method(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_abort(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_get_closing(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_is_reading(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_pause_reading(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_resume_reading(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_set_protocol(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                        PyObject *kwnames);
+PyObject *pyhoop_transport_get_protocol(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_can_write_eof(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_get_loop(PyObject *self, void *unused);
+PyObject *pyhoop_transport_get_fd(PyObject *self, void *unused);
+PyObject *pyhoop_transport_get_conn_lost(PyObject *self, void *unused);
+PyObject *pyhoop_transport_get_queued(PyObject *self, void *unused);
+PyObject *pyhoop_transport_get_polled(PyObject *self, void *unused);
+PyObject *pyhoop_transport_get_flag(PyObject *self, void *flag);
+
+/* Gives up the descriptor; the file object is somebody else's from now on. */
+void pyhoop_transport_let_go(TransportObject *self);
 
 /* ---- for each kind of transport ---- */
 

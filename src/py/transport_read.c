@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "core/sys.h"
-#include "py/transport.h"
+#include "py/pipe.h"
 
 enum { MAX_BYTES_PER_ROUND = PYHOOP_SCRATCH_SIZE, LARGE_READ = 16 * 1024 };
 
@@ -10,12 +10,27 @@ static bool wants_to_read(const TransportObject *self) {
     return self->watch.wanted & HOOP_POLL_READ;
 }
 
-static int fail_read(TransportObject *self, ssize_t rc) {
+static ssize_t receive(TransportObject *self, void *buffer, size_t size) {
+    if (self->flags & PYHOOP_TRANSPORT_NO_SOCKET)
+        return pyhoop_pipe_receive(self, buffer, size);
+    return hoop_sys_recv(self->fd, buffer, size);
+}
+
+/* The current exception ends the connection. */
+static int fail_read(TransportObject *self) {
+    return pyhoop_transport_fatal(self, self->flags & PYHOOP_TRANSPORT_READ_PIPE
+                                            ? "Fatal read error on pipe transport"
+                                            : "Fatal read error on socket transport");
+}
+
+static int fail_receive(TransportObject *self, ssize_t rc) {
     pyhoop_raise_errno((int)rc);
-    return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+    return fail_read(self);
 }
 
 static int end_of_file(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_READ_PIPE)
+        return pyhoop_pipe_ended(self);
     struct pyhoop_state *state = self->loop->state;
     if (pyhoop_transport_log_debug(self, "%r received EOF") < 0)
         return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
@@ -35,9 +50,11 @@ static int end_of_file(TransportObject *self) {
 /* Hands `data` to data_received; takes over the reference, NULL is a MemoryError. */
 static int deliver(TransportObject *self, PyObject *data) {
     if (data == NULL)
-        return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
+        return fail_read(self);
     PyObject *result = pyhoop_transport_call(self, self->loop->state->str_data_received, data);
     Py_DECREF(data);
+    if (result == NULL && self->flags & PYHOOP_TRANSPORT_READ_PIPE) /* asyncio keeps a pipe open */
+        return pyhoop_transport_report(self, "Exception in callback protocol.data_received()");
     if (result == NULL)
         return pyhoop_transport_fatal(self, "Fatal error: protocol.data_received() call failed.");
     Py_DECREF(result);
@@ -48,7 +65,7 @@ static int deliver(TransportObject *self, PyObject *data) {
 static int received_none(TransportObject *self, ssize_t rc) {
     if (rc == 0)
         return end_of_file(self);
-    return rc == -EAGAIN ? 0 : fail_read(self, rc);
+    return rc == -EAGAIN ? 0 : fail_receive(self, rc);
 }
 
 /* The next read's size after one of `size` bytes: 0 while they are small. */
@@ -65,8 +82,8 @@ static uint32_t next_read_size(ssize_t size) {
 static int read_by_scratch(TransportObject *self) {
     char *scratch = pyhoop_loop_scratch(self->loop);
     if (scratch == NULL)
-        return pyhoop_transport_fatal(self, "Fatal read error on socket transport");
-    ssize_t size = hoop_sys_recv(self->fd, scratch, PYHOOP_SCRATCH_SIZE);
+        return fail_read(self);
+    ssize_t size = receive(self, scratch, PYHOOP_SCRATCH_SIZE);
     if (size <= 0)
         return received_none(self, size);
     self->read_size = next_read_size(size);
@@ -78,7 +95,7 @@ static int read_straight(TransportObject *self) {
     PyObject *data = PyBytes_FromStringAndSize(NULL, self->read_size);
     if (data == NULL)
         return deliver(self, NULL);
-    ssize_t size = hoop_sys_recv(self->fd, PyBytes_AS_STRING(data), self->read_size);
+    ssize_t size = receive(self, PyBytes_AS_STRING(data), self->read_size);
     if (size <= 0) {
         Py_DECREF(data);
         return received_none(self, size);
@@ -117,7 +134,7 @@ static int read_buffered_once(TransportObject *self, Py_ssize_t *received, bool 
         PyBuffer_Release(&buffer);
         return 0;
     }
-    ssize_t size = hoop_sys_recv(self->fd, buffer.buf, (size_t)buffer.len);
+    ssize_t size = receive(self, buffer.buf, (size_t)buffer.len);
     *was_filled = size == buffer.len;
     PyBuffer_Release(&buffer);
     if (self->loop == NULL) /* releasing the buffer ran code that finished the connection */
@@ -125,7 +142,7 @@ static int read_buffered_once(TransportObject *self, Py_ssize_t *received, bool 
     if (size == 0)
         return end_of_file(self);
     if (size < 0)
-        return size == -EAGAIN ? 0 : fail_read(self, size);
+        return size == -EAGAIN ? 0 : fail_receive(self, size);
     *received += size;
 
     PyObject *count = PyLong_FromSsize_t(size);

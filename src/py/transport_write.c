@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "core/sys.h"
-#include "py/transport.h"
+#include "py/pipe.h"
 
 enum {
     DEFER_LIMIT = 64 * 1024,        /* more bytes than this don't wait for the phase's end */
@@ -83,6 +83,11 @@ static int drained(TransportObject *self) {
     return 0;
 }
 
+static ssize_t send_vector(int fd, uint32_t flags, struct iovec *vector, size_t count) {
+    return flags & PYHOOP_TRANSPORT_NO_SOCKET ? pyhoop_pipe_send(fd, flags, vector, count)
+                                              : hoop_sys_send_vector(fd, vector, count);
+}
+
 /* One send of as much as fits a vector: `offered` bytes. What the kernel took, or -errno. */
 static ssize_t send_some(TransportObject *self, size_t *offered) {
     struct iovec vector[SEND_VECTOR];
@@ -90,22 +95,28 @@ static ssize_t send_some(TransportObject *self, size_t *offered) {
     *offered = 0;
     for (size_t i = 0; i < count; i++)
         *offered += vector[i].iov_len;
-    if (count == 1 && *offered < RELEASE_GIL_SIZE)
+    if (count == 1 && *offered < RELEASE_GIL_SIZE && !(self->flags & PYHOOP_TRANSPORT_NO_SOCKET))
         return hoop_sys_send(self->fd, vector[0].iov_base, *offered);
     if (*offered < RELEASE_GIL_SIZE)
-        return hoop_sys_send_vector(self->fd, vector, count);
+        return send_vector(self->fd, self->flags, vector, count);
     /* Another thread may not touch the transport, but it may not crash either. */
     PyObject *held[SEND_VECTOR];
     for (size_t i = 0; i < count; i++)
         held[i] = Py_NewRef(pyhoop_outqueue_chunk(&self->out, i));
     ssize_t result;
     int fd = self->fd;
+    uint32_t flags = self->flags;
     Py_BEGIN_ALLOW_THREADS;
-    result = hoop_sys_send_vector(fd, vector, count);
+    result = send_vector(fd, flags, vector, count);
     Py_END_ALLOW_THREADS;
     for (size_t i = 0; i < count; i++)
         Py_DECREF(held[i]);
     return result;
+}
+
+static const char *write_failed(const TransportObject *self) {
+    return self->flags & PYHOOP_TRANSPORT_WRITE_PIPE ? "Fatal write error on pipe transport"
+                                                     : "Fatal write error on socket transport";
 }
 
 static int fail_write(TransportObject *self, int error) {
@@ -123,7 +134,7 @@ static int fail_write(TransportObject *self, int error) {
         Py_DECREF(waiter);
         PyErr_SetRaisedException(exception);
     }
-    return pyhoop_transport_fatal(self, "Fatal write error on socket transport");
+    return pyhoop_transport_fatal(self, write_failed(self));
 }
 
 /* Sends until the queue is empty or the kernel has enough. 0, or -1 to leave the loop. */
@@ -215,17 +226,29 @@ static int check_can_write(TransportObject *self, const char *method, const char
     return 0;
 }
 
+/* asyncio's pipes drop what is written after close(), too. */
+static bool drops(const TransportObject *self) {
+    return self->conn_lost > 0 ||
+           (self->flags & PYHOOP_TRANSPORT_WRITE_PIPE && pyhoop_transport_is_closing(self));
+}
+
 int pyhoop_transport_write_after_loss(TransportObject *self) {
+    if (self->conn_lost == 0) /* what was written before is still on its way */
+        return 0;
     if (self->conn_lost++ < LOG_THRESHOLD_AFTER_LOSS)
         return 0;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *result = state == NULL ? NULL : PyObject_CallNoArgs(state->cold_warn_send_raised);
+    PyObject *result =
+        state == NULL ? NULL : PyObject_CallOneArg(state->cold_warn_send_raised, (PyObject *)self);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
-/* Whether to wait for the phase's end, for more writes of the same iteration to come. */
+/* Whether to wait for the phase's end, for more writes of the same iteration to come. Not on
+ * a pipe: the program itself may print to the same place. */
 static bool holds_back(TransportObject *self) {
+    if (self->flags & PYHOOP_TRANSPORT_WRITE_PIPE)
+        return false;
     uint32_t iteration = (uint32_t)self->loop->core.stats.iterations;
     if (self->written_in != iteration) {
         self->written_in = iteration;
@@ -266,7 +289,7 @@ PyObject *pyhoop_transport_write(PyObject *op, PyObject *const *args, Py_ssize_t
         Py_DECREF(bytes);
         Py_RETURN_NONE;
     }
-    if (self->conn_lost > 0) {
+    if (drops(self)) {
         Py_DECREF(bytes);
         return pyhoop_transport_write_after_loss(self) < 0 ? NULL : Py_NewRef(Py_None);
     }
@@ -329,7 +352,7 @@ PyObject *pyhoop_transport_writelines(PyObject *op, PyObject *const *args, Py_ss
         return NULL;
     int rc = 0;
     Py_ssize_t count = PyList_GET_SIZE(list);
-    if (count > 0 && self->conn_lost > 0) {
+    if (count > 0 && drops(self)) {
         rc = pyhoop_transport_write_after_loss(self);
     } else if (count > 0) {
         for (Py_ssize_t i = 0; rc == 0 && i < count; i++) {

@@ -54,6 +54,10 @@ ssize_t __real_sendto(int fd, const void *buffer, size_t size, int flags,
                       const struct sockaddr *address, socklen_t length);
 ssize_t __wrap_sendto(int fd, const void *buffer, size_t size, int flags,
                       const struct sockaddr *address, socklen_t length);
+ssize_t __real_preadv64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags);
+ssize_t __wrap_preadv64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags);
+ssize_t __real_pwritev64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 ssize_t __real_write(int fd, const void *buffer, size_t size);
@@ -94,16 +98,35 @@ ssize_t __wrap_sendto(int fd, const void *buffer, size_t size, int flags,
     return must_fail() ? -1 : __real_sendto(fd, buffer, size, flags, address, length);
 }
 
+ssize_t __wrap_preadv64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags) {
+    return must_fail() ? -1 : __real_preadv64v2(fd, vector, count, offset, flags);
+}
+
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *vector, int count, off_t offset, int flags) {
+    return must_fail() ? -1 : __real_pwritev64v2(fd, vector, count, offset, flags);
+}
+
+static long pidfd_call(long number, int first, int second) {
+    if (must_fail())
+        return -1;
+    return number == SYS_pidfd_open ? __real_syscall(number, first, second)
+                                    : __real_syscall(number, first, second, NULL, 0);
+}
+
 long __wrap_syscall(long number, ...) {
-    CHECK_EQ(number, SYS_epoll_pwait2);
     va_list list;
     va_start(list, number);
-    int epoll_fd = va_arg(list, int);
+    int fd = va_arg(list, int);
+    if (number != SYS_epoll_pwait2) {
+        int second = va_arg(list, int);
+        va_end(list);
+        return pidfd_call(number, fd, second);
+    }
     void *events = va_arg(list, void *);
     int capacity = va_arg(list, int);
     void *timeout = va_arg(list, void *);
     va_end(list);
-    return must_fail() ? -1 : __real_syscall(number, epoll_fd, events, capacity, timeout, NULL, 0L);
+    return must_fail() ? -1 : __real_syscall(number, fd, events, capacity, timeout, NULL, 0L);
 }
 
 ssize_t __wrap_write(int fd, const void *buffer, size_t size) {
@@ -510,6 +533,85 @@ static void test_wait_in_milliseconds_is_never_early(void) {
     CHECK_EQ(hoop_sys_epoll_wait(-1, &event, 1, 1), -EPERM);
 }
 
+static void open_pipe(int ends[2]) {
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+}
+
+static void test_pipe_read_and_written(void) {
+    char text[] = "hoop", buffer[8] = {0};
+    struct iovec vector[] = {{text, 2}, {text + 2, 2}};
+    int ends[2];
+    open_pipe(ends);
+    CHECK_EQ(hoop_sys_write_vector(ends[1], vector, 2), 4);
+    CHECK_EQ(hoop_sys_read(ends[0], buffer, sizeof(buffer)), 4);
+    CHECK_TEXT(buffer, "hoop");
+    CHECK_EQ(hoop_sys_close(ends[1]), 0);
+    CHECK_EQ(hoop_sys_read(ends[0], buffer, sizeof(buffer)), 0);
+    CHECK_EQ(hoop_sys_close(ends[0]), 0);
+}
+
+/* A pipe in blocking mode; `error`: what the kernel says to RWF_NOWAIT, 0 if it knows it. */
+static void check_blocking_pipe(int error) {
+    static char block[1 << 17];
+    char buffer[8] = {0};
+    struct iovec few[] = {{block, 3}}, many[] = {{block, sizeof(block)}};
+    const int times = error == 0 ? 0 : 1;
+    int ends[2];
+    open_pipe(ends);
+    inject(error, times);
+    CHECK_EQ(hoop_sys_read_now(ends[0], buffer, sizeof(buffer)), -EAGAIN);
+    inject(error, times);
+    CHECK_EQ(hoop_sys_write_now(ends[1], few, 1), 3);
+    inject(error, times);
+    CHECK_EQ(hoop_sys_read_now(ends[0], buffer, sizeof(buffer)), 3);
+    ssize_t sent, total = 0;
+    do {
+        inject(error, times);
+        sent = hoop_sys_write_now(ends[1], many, 1);
+        total += sent > 0 ? sent : 0;
+    } while (sent > 0);
+    CHECK_EQ(sent, -EAGAIN);
+    CHECK_EQ(total, 1 << 16);
+    CHECK_EQ(hoop_sys_close(ends[1]), 0);
+    while (total > 0) {
+        inject(error, times);
+        total -= hoop_sys_read_now(ends[0], block, sizeof(block));
+    }
+    inject(error, times);
+    CHECK_EQ(hoop_sys_read_now(ends[0], buffer, sizeof(buffer)), 0);
+    CHECK_EQ(hoop_sys_close(ends[0]), 0);
+}
+
+static void test_blocking_pipe_is_never_waited_for(void) {
+    const int errors[] = {0, EOPNOTSUPP, ENOSYS, EPERM, EINVAL};
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        check_blocking_pipe(errors[i]);
+    inject(0, 0);
+}
+
+static void test_errors_of_a_blocking_pipe(void) {
+    char buffer[1];
+    struct iovec vector[] = {{buffer, 1}};
+    inject(EIO, 1);
+    CHECK_EQ(hoop_sys_read_now(-1, buffer, 1), -EIO);
+    inject(EINTR, 2);
+    CHECK_EQ(hoop_sys_write_now(-1, vector, 1), -EBADF);
+    CHECK_EQ(calls, 3);
+}
+
+static void test_pidfd(void) {
+    int pidfd = hoop_sys_pidfd_open(getpid());
+    REQUIRE(pidfd >= 0);
+    CHECK(has_flags(pidfd, FD_CLOEXEC, 0));
+    CHECK_EQ(hoop_sys_pidfd_send_signal(pidfd, 0), 0);
+    CHECK_EQ(hoop_sys_pidfd_send_signal(pidfd, -1), -EINVAL);
+    CHECK_EQ(hoop_sys_close(pidfd), 0);
+    CHECK_EQ(hoop_sys_pidfd_send_signal(pidfd, 0), -EBADF);
+    CHECK_EQ(hoop_sys_pidfd_open(-1), -EINVAL);
+    inject(ENOSYS, 1);
+    CHECK_EQ(hoop_sys_pidfd_open(getpid()), -ENOSYS);
+}
+
 int main(void) {
     RUN(test_send_and_recv);
     RUN(test_send_until_the_buffer_is_full);
@@ -531,5 +633,9 @@ int main(void) {
     RUN(test_other_errors_are_not_repeated);
     RUN(test_interrupted_wait_is_not_repeated);
     RUN(test_wait_in_milliseconds_is_never_early);
+    RUN(test_pipe_read_and_written);
+    RUN(test_blocking_pipe_is_never_waited_for);
+    RUN(test_errors_of_a_blocking_pipe);
+    RUN(test_pidfd);
     return check_report();
 }

@@ -177,6 +177,13 @@ _BY_REASON: dict[str, dict[str, list[str]]] = {
             "connection_lost None",
         ],
     },
+    "a wrong argument is a TypeError, as on other transports": {
+        "io.pipe_of_text": [
+            "connection_made",
+            "raised TypeError(data argument must be a bytes-like object, not 'str')",
+            "connection_lost None",
+        ],
+    },
     "the exception handler hears of it, and the connection is closed": {
         "endings.factory_returns_none": [
             "handler {message: 'Exception in callback connection_made', exception: AttributeError('NoneType' object has no attribute 'connection_made')}",

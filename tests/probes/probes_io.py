@@ -395,11 +395,20 @@ async def pipes_at_work(p):
     await reader.received(5)
     p.call(reading.pause_reading)
     p.call(reading.resume_reading)
-    p.call(writing.write, "text")
     p.call(writing.write_eof)
     p.call(writing.write, b"x")
     await reader.seen("connection_lost")
     await writer.seen("connection_lost")
+
+
+@probe
+async def pipe_of_text(p):
+    read, write = os.pipe()
+    writing, _ = await p.loop.connect_write_pipe(p.factory("", Pipe), os.fdopen(write, "wb", 0))
+    p.call(writing.write, "text")
+    writing.abort()
+    await p.settle()
+    os.close(read)
 
 
 @probe
