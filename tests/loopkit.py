@@ -353,6 +353,20 @@ def datagram_socket(kind: str) -> socket.socket:
     return sock
 
 
+async def receive_datagrams(sock: socket.socket, count: int) -> list[bytes]:
+    """Receive so many datagrams, letting the loop run whenever there is none."""
+    received: list[bytes] = []
+    timeout = sock.gettimeout()
+    sock.settimeout(0)
+    while len(received) < count:
+        try:
+            received.append(sock.recv(1 << 17))
+        except BlockingIOError:
+            await asyncio.sleep(0)
+    sock.settimeout(timeout)
+    return received
+
+
 @contextlib.asynccontextmanager
 async def datagram_endpoint(
     kind: str, protocol_factory: Callable[[], Any] = DatagramRecorder, *, connected: bool = False

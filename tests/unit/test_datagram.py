@@ -14,7 +14,7 @@ import sys
 import weakref
 
 import pytest
-from loopkit import DatagramRecorder, datagram_endpoint, datagram_socket
+from loopkit import DatagramRecorder, datagram_endpoint, datagram_socket, receive_datagrams
 
 HEADER = 8 if sys.version_info >= (3, 13) else 0
 KINDS = ["udp", "udp6", "unix"]
@@ -476,7 +476,8 @@ async def test_derived_socket_classes_are_asked(loop):
         transport.sendto(bytearray(b"later"), peer.getsockname())
         assert transport.get_write_buffer_size() == 5 + HEADER
         peer.sendto(b"x", name)
-        await asyncio.sleep(0.001)
+        for _ in range(3):
+            await asyncio.sleep(0)
         sock.wants_to_block = 0
         await protocol.seen("datagram_received", 2)
         transport.close()
@@ -529,10 +530,7 @@ async def test_what_the_kernel_refuses_waits_and_goes_in_order(loop):
         more = [b"%d" % number for number in range(100)]
         for data in more:
             transport.sendto(data)
-        received = []
-        while len(received) < taken + 1 + len(more):
-            received.append(peer.recv(99))
-            await asyncio.sleep(0)
+        received = await receive_datagrams(peer, taken + 1 + len(more))
         assert received == [b"q" * 64] * (taken + 1) + more
         await asyncio.sleep(0)
         assert transport.get_write_buffer_size() == 0 or sys.version_info[:3] == (3, 13, 0)
@@ -544,11 +542,8 @@ async def test_queued_datagrams_keep_their_addresses(loop):
             taken = await blocked(transport, protocol, b"1", one.getsockname())
             transport.sendto(b"2", two.getsockname())
             transport.sendto(b"3", one.getsockname())
-            for _ in range(taken + 1):
-                assert one.recv(9) == b"1"
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert (one.recv(9), two.recv(9)) == (b"3", b"2")
+            assert await receive_datagrams(one, taken + 2) == [b"1"] * (taken + 1) + [b"3"]
+            assert two.recv(9) == b"2"
 
 
 async def test_queued_data_is_a_copy(loop):
@@ -558,10 +553,7 @@ async def test_queued_data_is_a_copy(loop):
         transport.sendto(first)
         transport.sendto(memoryview(second)[::1])
         first[:], second[:] = b"XXXXX", b"YYYYYY"
-        received = []
-        while len(received) < taken + 3:
-            received.append(peer.recv(99))
-            await asyncio.sleep(0)
+        received = await receive_datagrams(peer, taken + 3)
         assert received[-2:] == [b"first", b"second"]
 
 
@@ -573,9 +565,7 @@ async def test_size_of_what_is_queued(loop):
         transport.sendto(b"12345")
         assert transport.get_write_buffer_size() == 6 + 2 * HEADER
         assert f"bufsize={6 + 2 * HEADER}" in repr(transport)
-        for _ in range(taken + 2):
-            peer.recv(9)
-            await asyncio.sleep(0)
+        await receive_datagrams(peer, taken + 2)
         assert transport.get_write_buffer_size() == 0
 
 
@@ -589,9 +579,7 @@ async def test_protocol_is_paused_and_resumed(loop):
         for _ in range(5):
             transport.sendto(b"x" * 900)
         assert protocol.events.count("pause_writing") == 1
-        for _ in range(taken + 6):
-            peer.recv(1000)
-            await asyncio.sleep(0)
+        await receive_datagrams(peer, taken + 6)
         await protocol.seen("resume_writing")
         assert protocol.events.count("pause_writing") == 1
         assert protocol.events.count("resume_writing") == 1
@@ -618,8 +606,7 @@ async def test_sending_inside_resume_writing(loop):
         taken = await blocked(transport, protocol)
         received = []
         while b"resumed" not in received:
-            received.append(peer.recv(99))
-            await asyncio.sleep(0)
+            received += await receive_datagrams(peer, 1)
         assert len(received) >= taken + 2
 
 
@@ -672,11 +659,9 @@ async def test_close_sends_what_is_queued(loop, count):
         transport.close()
         transport.sendto(b"the last")
         assert "connection_lost" not in protocol.events
-        for _ in range(taken + count):
-            assert peer.recv(99) == b"q" * 64
-            await asyncio.sleep(0)
+        received = await receive_datagrams(peer, taken + count + 1)
+        assert received == [b"q" * 64] * (taken + count) + [b"the last"]
         await protocol.seen("connection_lost")
-        assert peer.recv(99) == b"the last"
 
 
 @pytest.mark.stock_fails("sendto(b'') sends nothing", before=(3, 13))
@@ -687,9 +672,7 @@ async def test_close_sends_an_empty_datagram_that_is_queued(loop):
         transport.close()
         await asyncio.sleep(0)
         assert "connection_lost" not in protocol.events
-        for _ in range(30):
-            assert peer.recv(99) == b""
-            await asyncio.sleep(0)
+        assert await receive_datagrams(peer, 30) == [b""] * 30
         await protocol.seen("connection_lost")
 
 
@@ -743,12 +726,15 @@ async def test_end_inside_flow_control(loop, call, method):
     ends = type("Ends", (DatagramRecorder,), {method: end})
     async with datagram_endpoint("unix", ends, connected=True) as (transport, protocol, peer):
         transport.set_write_buffer_limits(0)
-        taken = await blocked(transport, protocol) if method == "resume_writing" else 0
+        if method == "resume_writing":
+            await blocked(transport, protocol)
         if method == "pause_writing":
             while not transport.is_closing():
                 transport.sendto(b"x")
-        for _ in range(taken + 1):
-            peer.recv(99)
+        peer.settimeout(0)
+        while "connection_lost" not in protocol.events:
+            with contextlib.suppress(BlockingIOError):
+                peer.recv(99)
             await asyncio.sleep(0)
         await protocol.seen("connection_lost")
     assert protocol.events.count("connection_lost") == 1
@@ -830,6 +816,20 @@ async def test_extra_info(endpoint, loop):
         name, peername = sock.getsockname(), peer.getsockname()
     assert transport.get_extra_info("sockname") == name
     assert transport.get_extra_info("peername") == peername
+
+
+@pytest.mark.parametrize("make", [socket.socket, OwnSocket])
+async def test_extra_info_given_at_the_making(loop, make):
+    sock = make(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    extra = {"peername": None, "more": 5}
+    transport = loop._make_datagram_transport(sock, DatagramRecorder(), extra=extra)
+    assert transport.get_extra_info("more") == 5
+    assert transport.get_extra_info("peername") is None
+    assert transport.get_extra_info("sockname") == sock.getsockname()
+    transport.close()
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_protocol_can_be_replaced(endpoint, loop):
