@@ -40,6 +40,20 @@ class Suite:
     outcomes: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
+REDIS_FILES = (
+    "commands",
+    "connect",
+    "connection",
+    "connection_pool",
+    "cwe_404",
+    "encoding",
+    "lock",
+    "monitor",
+    "pipeline",
+    "pubsub",
+    "retry",
+    "scripting",
+)
 SUITES = [
     Suite(
         "httpx",
@@ -50,8 +64,12 @@ SUITES = [
     Suite(
         "redis",
         "8.1.0",
-        ["pytest>=8,<9", "pytest-timeout", "pytest-asyncio>=0.24", "numpy", "pybreaker", "aiohttp"],
-        ["tests/test_asyncio", "-m", "not onlycluster and not redismod and not ssl", "-q"],
+        ["pytest>=8,<9", "pytest-timeout", "pytest-asyncio>=0.24", "numpy", "pybreaker", "coverage"],
+        # One plain server: no cluster, sentinels, modules, TLS or credentials of a cloud.
+        [
+            *(f"tests/test_asyncio/test_{name}.py" for name in REDIS_FILES),
+            *("-m", "not onlycluster and not redismod and not ssl", "-q"),
+        ],
         needs_redis=True,
     ),
 ]
