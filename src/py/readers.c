@@ -18,6 +18,7 @@ struct pyhoop_reader {
     HandleObject *handles[DIRECTIONS];
     struct pyhoop_waiter waiters[DIRECTIONS]; /* heads of circular lists */
     PyObject *socket;                         /* weak: whose operations the watch serves, or NULL */
+    PyObject *file;                           /* what the handles are for; NULL: a number */
 };
 
 static int on_events(struct hoop_watch *watch, uint32_t events);
@@ -136,7 +137,7 @@ static void free_reader(struct pyhoop_reader *reader) {
     hoop_watches_stop(&loop->core.watches, &reader->watch);
     HandleObject *handles[DIRECTIONS] = {reader->handles[PYHOOP_READER],
                                          reader->handles[PYHOOP_WRITER]};
-    PyObject *socket = reader->socket;
+    PyObject *socket = reader->socket, *file = reader->file;
     list_init(&waiters);
     list_move(&reader->waiters[PYHOOP_READER], &waiters);
     list_move(&reader->waiters[PYHOOP_WRITER], &waiters);
@@ -148,6 +149,7 @@ static void free_reader(struct pyhoop_reader *reader) {
     retire(handles[PYHOOP_READER]);
     retire(handles[PYHOOP_WRITER]);
     Py_XDECREF(socket);
+    Py_XDECREF(file);
 }
 
 static void forget(struct hoop_watch *watch) {
@@ -163,11 +165,16 @@ static int visit_list(struct pyhoop_waiter *head, visitproc visit, void *arg) {
 static int watch_traverse(struct hoop_watch *watch, visitproc visit, void *arg) {
     struct pyhoop_reader *reader = reader_of(watch);
     int rc = 0;
+    Py_VISIT(reader->file);
     for (int i = 0; rc == 0 && i < DIRECTIONS; i++) {
         Py_VISIT(reader->handles[i]);
         rc = visit_list(&reader->waiters[i], visit, arg);
     }
     return rc;
+}
+
+static bool has_handle(const struct pyhoop_reader *reader) {
+    return reader->handles[PYHOOP_READER] != NULL || reader->handles[PYHOOP_WRITER] != NULL;
 }
 
 /* A callback needs to be told again and again while the descriptor is ready; operations try
@@ -178,9 +185,7 @@ static uint32_t wanted_by(const struct pyhoop_reader *reader) {
         if (reader->handles[i] != NULL || !list_is_empty(&reader->waiters[i]))
             wanted |= poll_event_of[i];
     }
-    bool has_handle =
-        reader->handles[PYHOOP_READER] != NULL || reader->handles[PYHOOP_WRITER] != NULL;
-    return wanted == 0 || has_handle ? wanted : wanted | HOOP_POLL_EDGE;
+    return wanted == 0 || has_handle(reader) ? wanted : wanted | HOOP_POLL_EDGE;
 }
 
 /* Tells the kernel that somebody has left. The record stays for the next operation if that is
@@ -200,8 +205,14 @@ static bool remove_handle(LoopObject *loop, int fd, enum pyhoop_direction direct
         return false;
     HandleObject *handle = reader->handles[direction];
     reader->handles[direction] = NULL;
+    PyObject *file = NULL;
+    if (!has_handle(reader)) {
+        file = reader->file;
+        reader->file = NULL;
+    }
     update(reader);
     retire(handle);
+    Py_XDECREF(file);
     return true;
 }
 
@@ -249,18 +260,29 @@ static int on_events(struct hoop_watch *watch, uint32_t events) {
 
 /* ---- waiting ---- */
 
-/* Whether the socket that the record served is closed, and the number used again. */
+static bool is_number_of(PyObject *file, int fd) {
+    int number = PyObject_AsFileDescriptor(file);
+    if (number < 0)
+        PyErr_Clear(); /* ValueError: it is closed */
+    return number == fd;
+}
+
+/* Whether what the record served is closed, and the number used again. */
 static bool is_outdated(const struct pyhoop_reader *reader, int fd) {
+    if (reader->file != NULL) {
+        PyObject *file = Py_NewRef(reader->file);
+        bool is_closed = !is_number_of(file, fd);
+        Py_DECREF(file);
+        return is_closed;
+    }
     PyObject *socket = NULL;
     if (reader->socket == NULL)
         return false;
     if (PyWeakref_GetRef(reader->socket, &socket) <= 0)
         return true;
-    int number = PyObject_AsFileDescriptor(socket);
-    if (number < 0)
-        PyErr_Clear(); /* ValueError: it is closed */
+    bool is_closed = !is_number_of(socket, fd);
     Py_DECREF(socket);
-    return number != fd;
+    return is_closed;
 }
 
 /* The record of `fd` as it serves `socket` (a weak reference to it), borrowed from the table. */
@@ -333,7 +355,10 @@ int pyhoop_fd_of(struct pyhoop_state *state, PyObject *file) {
     }
     int overflow;
     long fd = PyLong_AsLongAndOverflow(number, &overflow);
-    if (overflow != 0 || fd < 0 || fd > INT_MAX) {
+    if (overflow > 0 || fd > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C int");
+        fd = -1;
+    } else if (overflow < 0 || fd < 0) {
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
         fd = -1;
     }
@@ -364,13 +389,16 @@ static PyObject *context_of(struct pyhoop_state *state, PyObject *const *values,
     return NULL;
 }
 
-/* (fd, callback, *args, context=None). Returns the handle, borrowed from its reader. */
+/* (fd, callback, *args, context=None). Returns the handle, a reference of its own: letting go of
+ * the one it replaces may remove it again. */
 static HandleObject *add(LoopObject *self, enum pyhoop_direction direction, bool checks_transport,
                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
     bool is_bad;
     if (nargs < 2) {
-        PyErr_Format(PyExc_TypeError, "add_%s() needs a file descriptor and a callback",
-                     direction == PYHOOP_READER ? "reader" : "writer");
+        PyErr_Format(PyExc_TypeError, "BaseSelectorEventLoop.add_%s() missing %s",
+                     direction == PYHOOP_READER ? "reader" : "writer",
+                     nargs == 1 ? "1 required positional argument: 'callback'"
+                                : "2 required positional arguments: 'fd' and 'callback'");
         return NULL;
     }
     PyObject *context = context_of(self->state, args + nargs, kwnames, &is_bad);
@@ -385,7 +413,7 @@ static HandleObject *add(LoopObject *self, enum pyhoop_direction direction, bool
         return NULL;
     handle->flags |= PYHOOP_HANDLE_PERSISTENT;
     struct pyhoop_reader *reader = find(self, fd);
-    if (reader != NULL && is_outdated(reader, fd)) {
+    if (reader != NULL && reader->file != args[0] && is_outdated(reader, fd)) {
         free_reader(reader);
         reader = find(self, fd);
     }
@@ -406,15 +434,20 @@ static HandleObject *add(LoopObject *self, enum pyhoop_direction direction, bool
         return NULL;
     }
     HandleObject *old = reader->handles[direction];
-    reader->handles[direction] = handle;
+    PyObject *old_file = reader->file;
+    reader->handles[direction] = (HandleObject *)Py_NewRef((PyObject *)handle);
+    reader->file = PyLong_Check(args[0]) ? NULL : Py_NewRef(args[0]);
     retire(old);
+    Py_XDECREF(old_file);
     return handle;
 }
 
 static PyObject *add_public(PyObject *self, enum pyhoop_direction direction, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames) {
-    if (add((LoopObject *)self, direction, true, args, nargs, kwnames) == NULL)
+    HandleObject *handle = add((LoopObject *)self, direction, true, args, nargs, kwnames);
+    if (handle == NULL)
         return NULL;
+    Py_DECREF(handle);
     Py_RETURN_NONE;
 }
 
@@ -430,23 +463,46 @@ PyObject *pyhoop_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize
 
 PyObject *pyhoop_loop_add_reader_private(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                          PyObject *kwnames) {
-    return Py_XNewRef(
-        (PyObject *)add((LoopObject *)self, PYHOOP_READER, false, args, nargs, kwnames));
+    return (PyObject *)add((LoopObject *)self, PYHOOP_READER, false, args, nargs, kwnames);
 }
 
 PyObject *pyhoop_loop_add_writer_private(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                          PyObject *kwnames) {
-    return Py_XNewRef(
-        (PyObject *)add((LoopObject *)self, PYHOOP_WRITER, false, args, nargs, kwnames));
+    return (PyObject *)add((LoopObject *)self, PYHOOP_WRITER, false, args, nargs, kwnames);
+}
+
+/* What asyncio's selector does for a file that has been closed: it is found by itself. */
+static int find_by_file(LoopObject *self, PyObject *file) {
+    const struct hoop_watches *watches = &self->core.watches;
+    for (size_t fd = 0; !self->is_closed && fd < watches->slot_count; fd++) {
+        struct pyhoop_reader *reader = find(self, (int)fd);
+        if (reader != NULL && reader->file == file)
+            return (int)fd;
+    }
+    return -1;
+}
+
+/* The descriptor to remove from; -1 with an exception, or without one: there is none. */
+static int fd_to_remove(LoopObject *self, PyObject *file) {
+    int fd = pyhoop_fd_of(self->state, file);
+    if (fd >= 0)
+        return fd;
+    bool is_huge = PyErr_ExceptionMatches(PyExc_OverflowError);
+    if (!is_huge && PyErr_ExceptionMatches(PyExc_ValueError))
+        fd = find_by_file(self, file);
+    if (is_huge || fd >= 0)
+        PyErr_Clear();
+    return fd;
 }
 
 static PyObject *remove_from(PyObject *op, enum pyhoop_direction direction, bool checks_transport,
                              PyObject *file) {
     LoopObject *self = (LoopObject *)op;
-    int fd = pyhoop_fd_of(self->state, file);
-    if (fd < 0 || (checks_transport && pyhoop_reader_check_no_transport(self, file, fd) < 0))
+    int fd = fd_to_remove(self, file);
+    if (PyErr_Occurred() ||
+        (checks_transport && pyhoop_reader_check_no_transport(self, file, fd) < 0))
         return NULL;
-    if (self->is_closed)
+    if (fd < 0 || self->is_closed)
         Py_RETURN_FALSE;
     if (direction == PYHOOP_READER && pyhoop_listener_stop_fd(self, fd))
         Py_RETURN_TRUE;

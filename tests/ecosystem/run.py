@@ -64,7 +64,14 @@ SUITES = [
     Suite(
         "redis",
         "8.1.0",
-        ["pytest>=8,<9", "pytest-timeout", "pytest-asyncio>=0.24", "numpy", "pybreaker", "coverage"],
+        [
+            "pytest>=8,<9",
+            "pytest-timeout",
+            "pytest-asyncio>=0.24",
+            "numpy",
+            "pybreaker",
+            "coverage",
+        ],
         # One plain server: no cluster, sentinels, modules, TLS or credentials of a cloud.
         [
             *(f"tests/test_asyncio/test_{name}.py" for name in REDIS_FILES),

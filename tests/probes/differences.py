@@ -55,15 +55,6 @@ _BY_REASON: dict[str, dict[str, list[str]]] = {
             "raised TypeError('<' not supported between instances of 'hoop._hoop.TimerHandle' and 'int')",
             "False",
         ],
-        "io.add_reader_arguments-none": [
-            "add_reader",
-            "raised TypeError(add_reader() needs a file descriptor and a callback)",
-            "returned False",
-            "returned None",
-        ],
-        "io.add_reader_arguments-nothing": [
-            "raised TypeError(add_reader() needs a file descriptor and a callback)"
-        ],
     },
     "limits are whole numbers: fractions are rounded down": {
         "transport.limits_of_fractions": [
@@ -207,33 +198,6 @@ _BY_REASON: dict[str, dict[str, list[str]]] = {
             "['connection_made']",
             "warning ResourceWarning unclosed <socket.socket fd=#, family=2, type=1, proto=6, laddr=('127.0.0.1', #)>",
         ],
-    },
-    "no descriptor has that number": {
-        "io.add_reader-huge": [
-            "add_reader",
-            "raised ValueError(Invalid file descriptor: #)",
-            "raised ValueError(Invalid file descriptor: #)",
-            "returned None",
-        ],
-        "io.add_writer-huge": [
-            "add_writer",
-            "raised ValueError(Invalid file descriptor: #)",
-            "raised ValueError(Invalid file descriptor: #)",
-            "returned None",
-        ],
-        "io.remove_reader-huge": [
-            "remove_reader",
-            "raised ValueError(Invalid file descriptor: #)",
-            "returned None",
-        ],
-        "io.remove_writer-huge": [
-            "remove_writer",
-            "raised ValueError(Invalid file descriptor: #)",
-            "returned None",
-        ],
-    },
-    "a closed descriptor has no reader": {
-        "io.socket_closed_while_watched": ["raised ValueError(Invalid file descriptor: -1)"],
     },
 }
 

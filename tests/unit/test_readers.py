@@ -370,3 +370,84 @@ def test_dup_of_a_registered_descriptor(loop, pair):
         assert loop.remove_reader(left) and loop.remove_reader(other)
     finally:
         os.close(other)
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_closed_file_is_found_by_itself(loop, kind):
+    add, remove = getattr(loop, f"add_{kind}"), getattr(loop, f"remove_{kind}")
+    left, right = socket.socketpair()
+    with right:
+        add(left, print)
+        left.close()
+        assert remove(left) is True
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(left)
+
+
+def test_file_lives_while_it_is_watched(loop, pair):
+    _, right = pair
+    called = []
+    left = right.dup()
+    gone = weakref.ref(left)
+    loop.add_writer(left, called.append, 1)
+    del left
+    gc.collect()
+    assert gone() is not None
+    spin(loop)
+    assert called
+    left = gone()
+    loop.remove_writer(left)
+    left.close()
+    del left
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.stock_fails("the kernel is not told of the new socket")
+def test_number_of_a_closed_socket_is_watched_anew(loop):
+    called = []
+    left, right = socket.socketpair()
+    loop.add_reader(left, called.append, "old")
+    number = left.fileno()
+    left.close()
+    right.close()
+    new, peer = socket.socketpair()
+    if new.fileno() != number:
+        new, peer = peer, new
+    with new, peer:
+        assert new.fileno() == number
+        loop.add_reader(new, called.append, "new")
+        peer.send(b"x")
+        spin(loop)
+        loop.remove_reader(new)
+    assert set(called) == {"new"}
+
+
+@pytest.mark.parametrize("number", [1 << 40, 1 << 70])
+def test_number_too_large_for_a_descriptor(loop, number):
+    with pytest.raises(OverflowError, match="Python int too large to convert to C int"):
+        loop.add_reader(number, print)
+    assert loop.remove_reader(number) is False
+
+
+def test_missing_arguments(loop, pair):
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'callback'"):
+        loop.add_reader(pair[0])
+    with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+        loop.add_writer()
+
+
+def test_reader_removed_while_the_old_callback_dies(loop, pair):
+    left, _ = pair
+
+    class Callback:
+        def __call__(self):
+            """Never called."""
+
+        def __del__(self):
+            loop.remove_reader(left)
+
+    loop.add_reader(left, Callback())
+    loop._add_reader(left.fileno(), print)
+    gc.collect()
+    assert loop.remove_reader(left) is False

@@ -307,7 +307,7 @@ async def test_a_fast_reader_leaves_others_their_turn(loop, pair):
         await asyncio.sleep(0)
     await task
     thread.join()
-    assert count > 5
+    assert count > 1
 
 
 @pytest.mark.parametrize("is_connected", [True, False])
