@@ -118,6 +118,10 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, PyObject *ba
     return (PyTypeObject *)type;
 }
 
+enum {
+    SOCKET_PARTS = PYHOOP_TRANSPORT_READS | PYHOOP_TRANSPORT_WRITES | PYHOOP_TRANSPORT_HAS_SOCKET,
+};
+
 /* Its struct begins as the instances of asyncio's bases do: head, then the `_extra` slot. */
 static int check_layout(struct pyhoop_state *state) {
     if (((PyTypeObject *)state->asyncio_transport)->tp_basicsize ==
@@ -127,10 +131,10 @@ static int check_layout(struct pyhoop_state *state) {
     return -1;
 }
 
-static PyTypeObject *make_socket_transport_type(PyObject *module, PyType_Spec *spec,
-                                                PyObject *bases) {
+static PyTypeObject *make_transport_type(PyObject *module, PyType_Spec *spec, PyObject *bases,
+                                         int parts) {
     PyTypeObject *type = make_type(module, spec, bases);
-    if (type != NULL && pyhoop_transport_share(type) < 0)
+    if (type != NULL && pyhoop_transport_share(type, parts) < 0)
         Py_CLEAR(type);
     return type;
 }
@@ -140,14 +144,14 @@ static PyTypeObject *make_datagram_transport_type(PyObject *module, struct pyhoo
     PyObject *bases = PyTuple_Pack(2, state->asyncio_transport, state->asyncio_datagram_transport);
     PyTypeObject *type = NULL;
     if (bases != NULL)
-        type = make_socket_transport_type(module, &pyhoop_datagram_transport_spec, bases);
+        type = make_transport_type(module, &pyhoop_datagram_transport_spec, bases, SOCKET_PARTS);
     Py_XDECREF(bases);
     return type;
 }
 
 static PyTypeObject *make_stream_transport_type(PyObject *module, struct pyhoop_state *state) {
     PyTypeObject *type =
-        make_socket_transport_type(module, &pyhoop_transport_spec, state->asyncio_transport);
+        make_transport_type(module, &pyhoop_transport_spec, state->asyncio_transport, SOCKET_PARTS);
     if (type == NULL)
         return NULL;
     PyObject *mode = import_attribute("asyncio.constants", "_SendfileMode");
@@ -172,9 +176,10 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->datagram_transport_type = make_datagram_transport_type(module, state);
     state->transport_type = make_stream_transport_type(module, state);
     state->datagram_transport_type = make_datagram_transport_type(module, state);
-    state->read_pipe_type =
-        make_type(module, &pyhoop_read_pipe_spec, state->asyncio_read_transport);
-    state->write_pipe_type = make_type(module, &pyhoop_write_pipe_spec, state->asyncio_transport);
+    state->read_pipe_type = make_transport_type(
+        module, &pyhoop_read_pipe_spec, state->asyncio_read_transport, PYHOOP_TRANSPORT_READS);
+    state->write_pipe_type = make_transport_type(module, &pyhoop_write_pipe_spec,
+                                                 state->asyncio_transport, PYHOOP_TRANSPORT_WRITES);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     state->operation_type = make_type(module, &pyhoop_operation_spec, NULL);
     state->coroutine_function_type = make_type(module, &pyhoop_coroutine_function_spec, NULL);

@@ -145,40 +145,7 @@ static int set_pipe(PyObject *op, PyObject *value, void *unused) {
 
 #define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
 
-static PyMethodDef read_pipe_methods[] = {
-    {"close", pyhoop_transport_close_method, METH_NOARGS,
-     PyDoc_STR("close($self)\n--\n\nClose; connection_lost(None) follows. "
-               "asyncio.BaseTransport.")},
-    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
-     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("set_protocol($self, protocol)\n--\n\nReplace the protocol. "
-               "asyncio.BaseTransport.")},
-    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
-     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
-               "asyncio.BaseTransport.")},
-    {"pause_reading", pyhoop_transport_pause_reading, METH_NOARGS,
-     PyDoc_STR("pause_reading($self)\n--\n\nStop data_received() until resume_reading(). "
-               "asyncio.ReadTransport.")},
-    {"resume_reading", pyhoop_transport_resume_reading, METH_NOARGS,
-     PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
-    {"is_reading", pyhoop_transport_is_reading, METH_NOARGS,
-     PyDoc_STR("is_reading($self)\n--\n\nNeither paused nor closing. asyncio.ReadTransport.")},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMethodDef write_pipe_methods[] = {
-    {"close", pyhoop_transport_close_method, METH_NOARGS,
-     PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
-               "asyncio.BaseTransport.")},
-    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
-     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("set_protocol($self, protocol)\n--\n\nReplace the protocol. "
-               "asyncio.BaseTransport.")},
-    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
-     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
-               "asyncio.BaseTransport.")},
     {"write", KEYWORDS(pyhoop_transport_write), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("write($self, data)\n--\n\nWrite bytes; what the kernel does not take is kept. "
                "asyncio.WriteTransport.")},
@@ -189,34 +156,12 @@ static PyMethodDef write_pipe_methods[] = {
      PyDoc_STR("write_eof($self)\n--\n\nThe same as close(). asyncio.WriteTransport.")},
     {"can_write_eof", pyhoop_transport_can_write_eof, METH_NOARGS,
      PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
-    {"abort", pyhoop_transport_abort, METH_NOARGS,
-     PyDoc_STR(
-         "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
-    {"get_write_buffer_size", pyhoop_transport_get_write_buffer_size, METH_NOARGS,
-     PyDoc_STR("get_write_buffer_size($self)\n--\n\nBytes the kernel has not taken yet. "
-               "asyncio.WriteTransport.")},
-    {"get_write_buffer_limits", pyhoop_transport_get_write_buffer_limits, METH_NOARGS,
-     PyDoc_STR(
-         "get_write_buffer_limits($self)\n--\n\n(low, high) in bytes. asyncio.WriteTransport.")},
-    {"set_write_buffer_limits", KEYWORDS(pyhoop_transport_set_write_buffer_limits),
-     METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
-               "paused and resumed, in bytes. asyncio.WriteTransport.")},
     {NULL, NULL, 0, NULL},
 };
-
-#define FLAG(name, flag) {name, pyhoop_transport_get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
 
 static PyGetSetDef pipe_getset[] = {
     {"_pipe", get_pipe, set_pipe, NULL, NULL},
     {"_fileno", pyhoop_transport_get_fd, NULL, NULL, NULL},
-    {"_loop", pyhoop_transport_get_loop, NULL, NULL, NULL},
-    {"_conn_lost", pyhoop_transport_get_conn_lost, NULL, NULL, NULL},
-    {"_queued_size", pyhoop_transport_get_queued, NULL, NULL, NULL},
-    {"_polled_events", pyhoop_transport_get_polled, NULL, NULL, NULL},
-    FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
-    FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
-    FLAG("_protocol_paused", PYHOOP_TRANSPORT_PROTOCOL_PAUSED),
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -235,7 +180,6 @@ static PyType_Slot read_pipe_slots[] = {
     {Py_tp_repr, pipe_repr},
     {Py_tp_getset, pipe_getset},
     {Py_tp_members, pipe_members},
-    {Py_tp_methods, read_pipe_methods},
     {0, NULL},
 };
 

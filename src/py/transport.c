@@ -34,7 +34,7 @@ TransportObject *pyhoop_transport_of_fd(LoopObject *loop, int fd) {
 }
 
 /* No more events; gives up the loop's reference, so the caller has one. */
-static void stop_watching(TransportObject *self) {
+void pyhoop_transport_stop_watching(TransportObject *self) {
     hoop_watches_stop(&self->loop->core.watches, &self->watch);
     if (self->flags & PYHOOP_TRANSPORT_HELD) {
         self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_HELD;
@@ -46,7 +46,7 @@ static void stop_watching(TransportObject *self) {
 void pyhoop_transport_forget(struct hoop_watch *watch) {
     TransportObject *self = pyhoop_transport_of_watch(watch);
     Py_INCREF(self);
-    stop_watching(self);
+    pyhoop_transport_stop_watching(self);
     Py_DECREF(self);
 }
 
@@ -135,6 +135,15 @@ static bool is_quiet(TransportObject *self, PyObject *exception) {
     if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_OSError))
         return false;
     return !(self->flags & PYHOOP_TRANSPORT_READ_PIPE) || pyhoop_pipe_is_hang_up(exception);
+}
+
+int pyhoop_transport_log_debug(TransportObject *self, const char *message) {
+    if (!self->loop->is_debug)
+        return 0;
+    PyObject *result =
+        PyObject_CallFunction(self->loop->state->cold_log_debug, "sO", message, self);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 int pyhoop_transport_fatal(TransportObject *self, const char *message) {
@@ -299,7 +308,8 @@ static void detach_from_server(TransportObject *self, struct pyhoop_state *state
     Py_DECREF(server);
 }
 
-static int set_protocol(TransportObject *self, PyObject *protocol, struct pyhoop_state *state) {
+int pyhoop_transport_use_protocol(TransportObject *self, PyObject *protocol,
+                                  struct pyhoop_state *state) {
     int is_buffered = PyObject_IsInstance(protocol, state->asyncio_buffered_protocol);
     if (is_buffered < 0)
         return -1;
@@ -340,7 +350,7 @@ TransportObject *pyhoop_transport_make(PyTypeObject *type,
     pyhoop_outqueue_init(&self->out);
     hoop_watch_init(&self->watch, &type_of_watch->core);
     self->context = context != NULL ? Py_NewRef(context) : PyContext_CopyCurrent();
-    if (self->context == NULL || set_protocol(self, protocol, loop->state) < 0)
+    if (self->context == NULL || pyhoop_transport_use_protocol(self, protocol, loop->state) < 0)
         goto error;
     if (waiter != NULL) {
         struct pyhoop_transport_rare *rare = pyhoop_transport_rare(self);
@@ -463,7 +473,7 @@ void pyhoop_transport_let_go(TransportObject *self) {
     self->fd = -1;
     Py_INCREF(self);
     if (self->watch.fd >= 0)
-        stop_watching(self);
+        pyhoop_transport_stop_watching(self);
     if (fd >= 0 && self->flags & PYHOOP_TRANSPORT_OWN_FD)
         (void)hoop_sys_close(fd);
     Py_CLEAR(self->socket);
@@ -498,7 +508,7 @@ static void finish(TransportObject *self) {
     if (Py_REFCNT(self) > 1 && self->fd >= 0 && !pyhoop_transport_is_pipe(self) &&
         pyhoop_transport_remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
-    stop_watching(self); /* the item still has a reference */
+    pyhoop_transport_stop_watching(self); /* the item still has a reference */
     close_descriptor(self, state);
     pyhoop_outqueue_clear(&self->out);
     fail_empty_waiter(self, state);
@@ -602,188 +612,6 @@ int pyhoop_transport_close(TransportObject *self) {
     return 0;
 }
 
-PyObject *pyhoop_transport_close_method(PyObject *op, PyObject *unused) {
-    (void)unused;
-    if (pyhoop_transport_close((TransportObject *)op) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-/* What a phase's writes left goes out first: asyncio would have sent it by now. */
-PyObject *pyhoop_transport_abort(PyObject *op, PyObject *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (pyhoop_transport_flush_deferred(self) < 0)
-        return NULL;
-    if (pyhoop_transport_force_close(self, NULL) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *transport_force_close(PyObject *op, PyObject *exception) {
-    TransportObject *self = (TransportObject *)op;
-    if (pyhoop_transport_flush_deferred(self) < 0)
-        return NULL;
-    if (pyhoop_transport_force_close(self, exception == Py_None ? NULL : exception) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-/* ---- the other methods ---- */
-
-PyObject *pyhoop_transport_get_closing(PyObject *op, PyObject *unused) {
-    (void)unused;
-    return PyBool_FromLong(pyhoop_transport_is_closing((TransportObject *)op));
-}
-
-static bool is_reading(const TransportObject *self) {
-    return !(self->flags & (PYHOOP_TRANSPORT_CLOSING | PYHOOP_TRANSPORT_PAUSED));
-}
-
-PyObject *pyhoop_transport_is_reading(PyObject *op, PyObject *unused) {
-    (void)unused;
-    return PyBool_FromLong(is_reading((TransportObject *)op));
-}
-
-int pyhoop_transport_log_debug(TransportObject *self, const char *message) {
-    if (!self->loop->is_debug)
-        return 0;
-    PyObject *result =
-        PyObject_CallFunction(self->loop->state->cold_log_debug, "sO", message, self);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-PyObject *pyhoop_transport_pause_reading(PyObject *op, PyObject *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (!is_reading(self))
-        Py_RETURN_NONE;
-    self->flags |= PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 ||
-        pyhoop_transport_log_debug(self, "%r pauses reading") < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-PyObject *pyhoop_transport_resume_reading(PyObject *op, PyObject *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (self->flags & PYHOOP_TRANSPORT_CLOSING || !(self->flags & PYHOOP_TRANSPORT_PAUSED))
-        Py_RETURN_NONE;
-    self->flags &= ~(uint32_t)PYHOOP_TRANSPORT_PAUSED;
-    if (pyhoop_transport_update(self) < 0 ||
-        pyhoop_transport_log_debug(self, "%r resumes reading") < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-PyObject *pyhoop_transport_set_protocol(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
-                                        PyObject *kwnames) {
-    PyObject *protocol = pyhoop_one_argument("set_protocol", "protocol", args, nargs, kwnames);
-    if (protocol == NULL)
-        return NULL;
-    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    if (state == NULL || set_protocol((TransportObject *)op, protocol, state) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *or_none(PyObject *object) {
-    return Py_NewRef(object != NULL ? object : Py_None);
-}
-
-PyObject *pyhoop_transport_get_protocol(PyObject *op, PyObject *unused) {
-    (void)unused;
-    return or_none(((TransportObject *)op)->protocol);
-}
-
-PyObject *pyhoop_transport_can_write_eof(PyObject *op, PyObject *unused) {
-    (void)op;
-    (void)unused;
-    Py_RETURN_TRUE;
-}
-
-/* For sendfile: while asyncio's code drives the descriptor itself, the loop does not watch it. */
-static PyObject *transport_lend_descriptor(PyObject *op, PyObject *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (self->watch.fd >= 0)
-        stop_watching(self);
-    Py_RETURN_NONE;
-}
-
-static PyObject *transport_take_descriptor_back(PyObject *op, PyObject *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (self->loop == NULL || self->fd < 0 || self->loop->is_closed || self->watch.fd >= 0)
-        Py_RETURN_NONE;
-    hoop_watches_forget(&self->loop->core.watches, self->fd);
-    int rc = hoop_watches_start(&self->loop->core.watches, &self->watch, self->fd, 0);
-    if (rc < 0)
-        return pyhoop_raise_errno(rc);
-    if (pyhoop_transport_update(self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-PyObject *pyhoop_transport_repr(PyObject *op) {
-    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    if (state == NULL)
-        return NULL;
-    return PyObject_CallOneArg(state->cold_describe_transport, op);
-}
-
-static PyObject *get_sock(PyObject *op, void *unused) {
-    (void)unused;
-    TransportObject *self = (TransportObject *)op;
-    if (self->flags & PYHOOP_TRANSPORT_LOST)
-        Py_RETURN_NONE;
-    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    PyObject *socket = state == NULL ? NULL : pyhoop_transport_socket(self, state);
-    return socket == NULL && PyErr_Occurred() ? NULL : or_none(socket);
-}
-
-PyObject *pyhoop_transport_get_fd(PyObject *op, void *unused) {
-    (void)unused;
-    return PyLong_FromLong(((TransportObject *)op)->fd);
-}
-
-PyObject *pyhoop_transport_get_loop(PyObject *op, void *unused) {
-    (void)unused;
-    return or_none((PyObject *)((TransportObject *)op)->loop);
-}
-
-static PyObject *get_protocol(PyObject *op, void *unused) {
-    (void)unused;
-    return or_none(((TransportObject *)op)->protocol);
-}
-
-static PyObject *get_server(PyObject *op, void *unused) {
-    (void)unused;
-    return or_none(((TransportObject *)op)->server);
-}
-
-PyObject *pyhoop_transport_get_flag(PyObject *op, void *flag) {
-    return PyBool_FromLong((long)(((TransportObject *)op)->flags & (uint32_t)(uintptr_t)flag));
-}
-
-PyObject *pyhoop_transport_get_conn_lost(PyObject *op, void *unused) {
-    (void)unused;
-    return PyLong_FromLong(((TransportObject *)op)->conn_lost);
-}
-
-/* What is queued, without trying to send it: for repr. */
-PyObject *pyhoop_transport_get_queued(PyObject *op, void *unused) {
-    (void)unused;
-    return PyLong_FromSize_t(((TransportObject *)op)->out.size);
-}
-
-PyObject *pyhoop_transport_get_polled(PyObject *op, void *unused) {
-    (void)unused;
-    return PyLong_FromUnsignedLong(((TransportObject *)op)->watch.wanted);
-}
-
 /* ---- memory ---- */
 
 int pyhoop_transport_traverse(PyObject *op, visitproc visit, void *arg) {
@@ -818,7 +646,7 @@ int pyhoop_transport_traverse_watch(struct hoop_watch *watch, visitproc visit, v
 int pyhoop_transport_clear(PyObject *op) {
     TransportObject *self = (TransportObject *)op;
     if (self->watch.fd >= 0)
-        stop_watching(self);
+        pyhoop_transport_stop_watching(self);
     self->flags |= PYHOOP_TRANSPORT_CLOSING; /* for who still calls it: as after a loss */
     self->conn_lost++;
     Py_CLEAR(self->extra);
@@ -845,7 +673,7 @@ void pyhoop_transport_finalize(PyObject *op) {
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);
     if (self->watch.fd >= 0)
-        stop_watching(self);
+        pyhoop_transport_stop_watching(self);
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
     if (state != NULL) {
         close_descriptor(self, state);
@@ -874,135 +702,3 @@ void pyhoop_transport_dealloc(PyObject *op) {
     type->tp_free(op);
     Py_DECREF(type);
 }
-
-#define KEYWORDS(function) (PyCFunction)(void (*)(void))(function)
-
-static PyMethodDef stream_methods[] = {
-    {"write", KEYWORDS(pyhoop_transport_write), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("write($self, data)\n--\n\nSend bytes, after what was written before. "
-               "asyncio.WriteTransport.\n\n"
-               "Does not wait: what the kernel does not take is kept. The first write of an\n"
-               "iteration goes out at once, the others leave together soon after.")},
-    {"writelines", KEYWORDS(pyhoop_transport_writelines), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("writelines($self, list_of_data)\n--\n\nSend each bytes-like object of an "
-               "iterable. asyncio.WriteTransport.")},
-    {"write_eof", pyhoop_transport_write_eof, METH_NOARGS,
-     PyDoc_STR("write_eof($self)\n--\n\nClose the sending half once all is sent. "
-               "asyncio.WriteTransport.")},
-    {"can_write_eof", pyhoop_transport_can_write_eof, METH_NOARGS,
-     PyDoc_STR("can_write_eof($self)\n--\n\nTrue.")},
-    {"_make_empty_waiter", pyhoop_transport_make_empty_waiter, METH_NOARGS,
-     PyDoc_STR("_make_empty_waiter($self)\n--\n\n")},
-    {"_reset_empty_waiter", pyhoop_transport_reset_empty_waiter, METH_NOARGS,
-     PyDoc_STR("_reset_empty_waiter($self)\n--\n\n")},
-    {"_lend_descriptor", transport_lend_descriptor, METH_NOARGS,
-     PyDoc_STR("_lend_descriptor($self)\n--\n\nStop watching the descriptor: somebody else drives "
-               "it for a while.")},
-    {"_take_descriptor_back", transport_take_descriptor_back, METH_NOARGS,
-     PyDoc_STR("_take_descriptor_back($self)\n--\n\nWatch the descriptor again.")},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef shared_methods[] = {
-    {"get_write_buffer_size", pyhoop_transport_get_write_buffer_size, METH_NOARGS,
-     PyDoc_STR("get_write_buffer_size($self)\n--\n\nBytes the kernel has not taken yet. "
-               "asyncio.WriteTransport.")},
-    {"get_write_buffer_limits", pyhoop_transport_get_write_buffer_limits, METH_NOARGS,
-     PyDoc_STR(
-         "get_write_buffer_limits($self)\n--\n\n(low, high) in bytes. asyncio.WriteTransport.")},
-    {"set_write_buffer_limits", KEYWORDS(pyhoop_transport_set_write_buffer_limits),
-     METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("set_write_buffer_limits($self, high=None, low=None)\n--\n\nWhen the protocol is "
-               "paused and resumed, in bytes. asyncio.WriteTransport.")},
-    {"pause_reading", pyhoop_transport_pause_reading, METH_NOARGS,
-     PyDoc_STR("pause_reading($self)\n--\n\nDeliver nothing until resume_reading(). "
-               "asyncio.ReadTransport.")},
-    {"resume_reading", pyhoop_transport_resume_reading, METH_NOARGS,
-     PyDoc_STR("resume_reading($self)\n--\n\nUndo pause_reading(). asyncio.ReadTransport.")},
-    {"is_reading", pyhoop_transport_is_reading, METH_NOARGS,
-     PyDoc_STR("is_reading($self)\n--\n\nNeither paused nor closing. asyncio.ReadTransport.")},
-    {"close", pyhoop_transport_close_method, METH_NOARGS,
-     PyDoc_STR("close($self)\n--\n\nClose when everything is sent; connection_lost(None) follows. "
-               "asyncio.BaseTransport.")},
-    {"abort", pyhoop_transport_abort, METH_NOARGS,
-     PyDoc_STR(
-         "abort($self)\n--\n\nClose at once and drop what is unsent. asyncio.WriteTransport.")},
-    {"is_closing", pyhoop_transport_get_closing, METH_NOARGS,
-     PyDoc_STR("is_closing($self)\n--\n\nClosed or about to be. asyncio.BaseTransport.")},
-    {"set_protocol", KEYWORDS(pyhoop_transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR(
-         "set_protocol($self, protocol)\n--\n\nReplace the protocol. asyncio.BaseTransport.")},
-    {"get_protocol", pyhoop_transport_get_protocol, METH_NOARGS,
-     PyDoc_STR("get_protocol($self)\n--\n\nThe protocol; None after connection_lost. "
-               "asyncio.BaseTransport.")},
-    {"get_extra_info", KEYWORDS(pyhoop_transport_get_extra_info), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("get_extra_info($self, name, default=None)\n--\n\n'socket', 'sockname', 'peername'. "
-               "asyncio.BaseTransport.")},
-    {"_force_close", transport_force_close, METH_O,
-     PyDoc_STR("_force_close($self, exception, /)\n--\n\n")},
-    {NULL, NULL, 0, NULL},
-};
-
-#define FLAG(name, flag) {name, pyhoop_transport_get_flag, NULL, NULL, (void *)(uintptr_t)(flag)}
-
-static PyGetSetDef stream_getset[] = {
-    {"_server", get_server, NULL, NULL, NULL},
-    FLAG("_eof", PYHOOP_TRANSPORT_EOF_WRITTEN),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyGetSetDef shared_getset[] = {
-    {"_extra", pyhoop_transport_get_extra, NULL, NULL, NULL},
-    {"_sock", get_sock, NULL, NULL, NULL},
-    {"_sock_fd", pyhoop_transport_get_fd, NULL, NULL, NULL},
-    {"_loop", pyhoop_transport_get_loop, NULL, NULL, NULL},
-    {"_protocol", get_protocol, NULL, NULL, NULL},
-    {"_conn_lost", pyhoop_transport_get_conn_lost, NULL, NULL, NULL},
-    {"_queued_size", pyhoop_transport_get_queued, NULL, NULL, NULL},
-    {"_polled_events", pyhoop_transport_get_polled, NULL, NULL, NULL},
-    FLAG("_closing", PYHOOP_TRANSPORT_CLOSING),
-    FLAG("_paused", PYHOOP_TRANSPORT_PAUSED),
-    FLAG("_protocol_paused", PYHOOP_TRANSPORT_PROTOCOL_PAUSED),
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static int give_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor) {
-    int rc = descriptor == NULL ? -1 : PyObject_SetAttrString((PyObject *)type, name, descriptor);
-    Py_XDECREF(descriptor);
-    return rc;
-}
-
-int pyhoop_transport_share(PyTypeObject *type) {
-    int rc = 0;
-    for (PyMethodDef *method = shared_methods; rc == 0 && method->ml_name != NULL; method++)
-        rc = give_descriptor(type, method->ml_name, PyDescr_NewMethod(type, method));
-    for (PyGetSetDef *getset = shared_getset; rc == 0 && getset->name != NULL; getset++)
-        rc = give_descriptor(type, getset->name, PyDescr_NewGetSet(type, getset));
-    return rc;
-}
-
-static PyMemberDef transport_members[] = {
-    {"__dictoffset__", Py_T_PYSSIZET, offsetof(TransportObject, dict), Py_READONLY, NULL},
-    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(TransportObject, weakrefs), Py_READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot transport_slots[] = {
-    {Py_tp_doc, PyDoc_STR("A connected stream socket, TCP or unix. asyncio.Transport.")},
-    {Py_tp_dealloc, pyhoop_transport_dealloc},
-    {Py_tp_finalize, pyhoop_transport_finalize},
-    {Py_tp_traverse, pyhoop_transport_traverse},
-    {Py_tp_clear, pyhoop_transport_clear},
-    {Py_tp_repr, pyhoop_transport_repr},
-    {Py_tp_methods, stream_methods},
-    {Py_tp_getset, stream_getset},
-    {Py_tp_members, transport_members},
-    {0, NULL},
-};
-
-PyType_Spec pyhoop_transport_spec = {
-    .name = "hoop._hoop.SocketTransport",
-    .basicsize = sizeof(TransportObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = transport_slots,
-};

@@ -6,9 +6,9 @@
  * in it: life cycle, calls into the protocol, closing, flow control, extra info.
  *
  * Layer: py, over loop. asyncio: selector_events._SelectorSocketTransport.
- *   transport.c has the type and the life cycle, transport_info.c what it knows
- *   of its socket, transport_read.c what comes in, transport_write.c what goes out
- *   and flow control.
+ *   transport.c has the life cycle, transport_type.c the Python side,
+ *   transport_info.c what it knows of its socket, transport_read.c what comes in,
+ *   transport_write.c what goes out and flow control.
  *   pipe.c has the types of pipe transports, which are this one with other I/O.
  * Owns: the descriptor (through its socket object once somebody asked for one),
  *   protocol, context, what is still to be sent. The loop holds a reference to
@@ -159,23 +159,12 @@ int pyhoop_transport_lose(TransportObject *self, PyObject *exception);
 
 struct pyhoop_transport_rare *pyhoop_transport_rare(TransportObject *self);
 
-/* What the types have in common. */
-PyObject *pyhoop_transport_close_method(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_abort(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_get_closing(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_is_reading(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_pause_reading(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_resume_reading(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_set_protocol(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                        PyObject *kwnames);
-PyObject *pyhoop_transport_get_protocol(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_can_write_eof(PyObject *self, PyObject *unused);
-PyObject *pyhoop_transport_get_loop(PyObject *self, void *unused);
-PyObject *pyhoop_transport_get_fd(PyObject *self, void *unused);
-PyObject *pyhoop_transport_get_conn_lost(PyObject *self, void *unused);
-PyObject *pyhoop_transport_get_queued(PyObject *self, void *unused);
-PyObject *pyhoop_transport_get_polled(PyObject *self, void *unused);
-PyObject *pyhoop_transport_get_flag(PyObject *self, void *flag);
+/* Takes another protocol. */
+int pyhoop_transport_use_protocol(TransportObject *self, PyObject *protocol,
+                                  struct pyhoop_state *state);
+
+/* No more events; gives up the loop's reference, so the caller has one. */
+void pyhoop_transport_stop_watching(TransportObject *self);
 
 /* Gives up the descriptor; the file object is somebody else's from now on. */
 void pyhoop_transport_let_go(TransportObject *self);
@@ -200,8 +189,19 @@ static inline TransportObject *pyhoop_transport_of_watch(struct hoop_watch *watc
     return HOOP_CONTAINER_OF(watch, TransportObject, watch);
 }
 
-/* Adds the methods and attributes that all kinds have. */
-int pyhoop_transport_share(PyTypeObject *type);
+/* transport_type.c */
+enum {
+    PYHOOP_TRANSPORT_READS = 1,      /* pause_reading, ... */
+    PYHOOP_TRANSPORT_WRITES = 2,     /* set_write_buffer_limits, abort, ... */
+    PYHOOP_TRANSPORT_HAS_SOCKET = 4, /* get_extra_info, ... */
+};
+
+/* Adds the methods and attributes that all kinds have, and those of its `parts`. */
+int pyhoop_transport_share(PyTypeObject *type, int parts);
+
+PyObject *pyhoop_transport_close_method(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_can_write_eof(PyObject *self, PyObject *unused);
+PyObject *pyhoop_transport_get_fd(PyObject *self, void *unused);
 
 /* A kind's traverse and clear end in these; the other slots serve all kinds. */
 int pyhoop_transport_traverse(PyObject *self, visitproc visit, void *arg);
