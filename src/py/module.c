@@ -174,8 +174,6 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
     state->transport_type = make_stream_transport_type(module, state);
     state->datagram_transport_type = make_datagram_transport_type(module, state);
-    state->transport_type = make_stream_transport_type(module, state);
-    state->datagram_transport_type = make_datagram_transport_type(module, state);
     state->read_pipe_type = make_transport_type(
         module, &pyhoop_read_pipe_spec, state->asyncio_read_transport, PYHOOP_TRANSPORT_READS);
     state->write_pipe_type = make_transport_type(module, &pyhoop_write_pipe_spec,
