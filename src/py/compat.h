@@ -38,6 +38,12 @@ static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **re
     *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
     return *result != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
 }
+
+static inline int PyWeakref_GetRef(PyObject *reference, PyObject **object) {
+    PyObject *found = PyWeakref_GetObject(reference);
+    *object = found == NULL || found == Py_None ? NULL : Py_NewRef(found);
+    return found == NULL ? -1 : *object != NULL;
+}
 #endif
 
 /* PyVectorcall_Function(), inline. */

@@ -7,6 +7,7 @@
 #include "py/listener.h"
 #include "py/loop.h"
 #include "py/state.h"
+#include "py/stream.h"
 #include "py/transport.h"
 
 static PyObject *import_attribute(const char *module_name, const char *attribute) {
@@ -103,9 +104,15 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->listener_type = make_type(module, &pyhoop_listener_spec, NULL);
     state->transport_type = make_transport_type(module, state);
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
+    state->stream_type = make_type(module, &pyhoop_stream_spec, NULL);
+    state->stream_read_type = make_type(module, &pyhoop_stream_read_spec, NULL);
+    state->stream_reader_type =
+        make_type(module, &pyhoop_stream_reader_spec, state->asyncio_stream_reader);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
-                   state->transport_type == NULL || state->loop_type == NULL
+                   state->transport_type == NULL || state->loop_type == NULL ||
+                   state->stream_type == NULL || state->stream_read_type == NULL ||
+                   state->stream_reader_type == NULL
                ? -1
                : 0;
 }
@@ -119,7 +126,7 @@ static int module_exec(PyObject *module) {
     }
     if (init_names(state) < 0 || init_imports(state) < 0 || init_server(state) < 0)
         return -1;
-    return init_types(module, state);
+    return init_types(module, state) < 0 ? -1 : pyhoop_stream_guard_init(state);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
@@ -129,6 +136,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->timer_handle_type);
     Py_VISIT(state->threadsafe_handle_type);
     Py_VISIT(state->listener_type);
+    Py_VISIT(state->stream_type);
+    Py_VISIT(state->stream_reader_type);
+    Py_VISIT(state->stream_read_type);
     Py_VISIT(state->transport_type);
     Py_VISIT(state->events_module);
     Py_VISIT(state->futures_module);
@@ -138,6 +148,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->kwnames_loop);
     Py_VISIT(state->seen_kwnames);
+    Py_VISIT(state->stream_method_names);
+    for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
+        Py_VISIT(state->guards[i].expected);
 #define VISIT(field, module, attribute) Py_VISIT(state->field);
     PYHOOP_IMPORTS(VISIT)
 #undef VISIT
@@ -152,6 +165,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->timer_handle_type);
     Py_CLEAR(state->threadsafe_handle_type);
     Py_CLEAR(state->listener_type);
+    Py_CLEAR(state->stream_type);
+    Py_CLEAR(state->stream_reader_type);
+    Py_CLEAR(state->stream_read_type);
     Py_CLEAR(state->transport_type);
     Py_CLEAR(state->events_module);
     Py_CLEAR(state->futures_module);
@@ -161,6 +177,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->seen_kwnames);
+    Py_CLEAR(state->stream_method_names);
+    for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
+        Py_CLEAR(state->guards[i].expected);
 #define CLEAR(name) Py_CLEAR(state->str_##name);
     PYHOOP_NAMES(CLEAR)
 #undef CLEAR

@@ -7,6 +7,7 @@
 
 #include "core/sys.h"
 #include "py/readers.h"
+#include "py/stream.h"
 
 enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
 
@@ -234,8 +235,10 @@ static int start(TransportObject *self) {
     if (self->flags & PYHOOP_TRANSPORT_LOST)
         return 0;
     self->flags |= PYHOOP_TRANSPORT_MADE;
-    PyObject *result =
-        pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
+    PyObject *result = NULL;
+    if (pyhoop_stream_attach(self) == 0)
+        result =
+            pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
     int rc = 0;
     if (result == NULL)
         rc = pyhoop_transport_report(self, "Exception in callback protocol.connection_made()");
@@ -438,6 +441,7 @@ static void finish(TransportObject *self) {
     if (Py_REFCNT(self) > 1 && self->fd >= 0 && pyhoop_transport_remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
     stop_watching(self); /* the item still has a reference */
+    pyhoop_stream_detach(self);
     close_descriptor(self, state);
     pyhoop_outqueue_clear(&self->out);
     fail_empty_waiter(self, state);
@@ -621,7 +625,11 @@ static PyObject *transport_set_protocol(PyObject *op, PyObject *const *args, Py_
     if (protocol == NULL)
         return NULL;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    if (state == NULL || set_protocol((TransportObject *)op, protocol, state) < 0)
+    TransportObject *self = (TransportObject *)op;
+    if (state == NULL || set_protocol(self, protocol, state) < 0)
+        return NULL;
+    pyhoop_stream_detach(self);
+    if (self->flags & PYHOOP_TRANSPORT_MADE && self->loop != NULL && pyhoop_stream_attach(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -733,6 +741,7 @@ static int transport_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(self->context);
     Py_VISIT(self->server);
     Py_VISIT(self->socket);
+    Py_VISIT(self->stream);
     if (self->rare != NULL) {
         Py_VISIT(self->rare->waiter);
         Py_VISIT(self->rare->empty_waiter);
@@ -758,6 +767,7 @@ static int transport_clear(PyObject *op) {
         stop_watching(self);
     self->flags |= PYHOOP_TRANSPORT_CLOSING; /* for who still calls it: as after a loss */
     self->conn_lost++;
+    pyhoop_stream_detach(self);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->protocol);
