@@ -16,6 +16,7 @@ _Ts = TypeVarTuple("_Ts")
 
 @disjoint_base
 class Loop:
+    _accelerates_streams: bool
     _closed: bool
     _debug: bool
     _poll_every_round: bool

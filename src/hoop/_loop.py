@@ -6,6 +6,7 @@ asyncio, with that version's signatures and behaviour.
 """
 
 import asyncio
+import os
 import selectors
 import socket
 from asyncio import sslproto, transports, unix_events
@@ -16,6 +17,7 @@ from typing import Any, TypedDict, TypeVarTuple
 from hoop import _hoop, _pipes, _subprocess
 
 _Ts = TypeVarTuple("_Ts")
+_STREAMS = os.environ.get("HOOP_STREAMS") != "0"
 _NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
@@ -28,6 +30,7 @@ class LoopOptions(TypedDict, total=False):
     on_loop_created: Callable[["Loop"], object] | None
     on_loop_closed: Callable[["Loop"], object] | None
     poll_every_round: bool
+    streams: bool
 
 
 class _Selector(Mapping[int, selectors.SelectorKey]):
@@ -90,6 +93,8 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
       has been closed. What they raise goes to the loop's exception handler.
     - `poll_every_round`: ask the kernel for events in every iteration, as asyncio does, not
       only every few microseconds when callbacks keep the loop busy.
+    - `streams`: False leaves `asyncio.StreamReader` as it is, without acceleration; so does
+      HOOP_STREAMS=0 in the environment when hoop is imported.
     """
 
     # What asyncio's __init__ assigns. As slots they leave the instance without a dictionary,
@@ -128,6 +133,7 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
         on_loop_created: Callable[["Loop"], object] | None = None,
         on_loop_closed: Callable[["Loop"], object] | None = None,
         poll_every_round: bool = False,
+        streams: bool = True,
     ) -> None:
         super().__init__(_Selector(self))  # type: ignore[arg-type]
         self.name = name
@@ -138,6 +144,8 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
             self.slow_callback_duration = slow_callback
         if poll_every_round:
             self._poll_every_round = True
+        if not (streams and _STREAMS):
+            self._accelerates_streams = False
         if on_loop_created is not None:
             self._call_hook("on_loop_created", on_loop_created)
 

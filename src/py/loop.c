@@ -150,6 +150,7 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
         return NULL;
     }
     self->is_closed = false;
+    self->accelerates_streams = state->streams_are_stock;
     if (overrides)
         override_time(self);
     return (PyObject *)self;
@@ -244,6 +245,21 @@ static int set_poll_every_round(PyObject *op, PyObject *value, void *unused) {
     if (is_true < 0)
         return -1;
     ((LoopObject *)op)->core.poll_every_round = is_true;
+    return 0;
+}
+
+static PyObject *get_accelerates_streams(PyObject *op, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(((LoopObject *)op)->accelerates_streams);
+}
+
+static int set_accelerates_streams(PyObject *op, PyObject *value, void *unused) {
+    (void)unused;
+    int is_true = value == NULL ? 0 : PyObject_IsTrue(value);
+    if (is_true < 0)
+        return -1;
+    LoopObject *self = (LoopObject *)op;
+    self->accelerates_streams = is_true && self->state->streams_are_stock;
     return 0;
 }
 
@@ -497,6 +513,7 @@ static PyMethodDef loop_methods[] = {
 };
 
 static PyGetSetDef loop_getset[] = {
+    {"_accelerates_streams", get_accelerates_streams, set_accelerates_streams, NULL, NULL},
     {"_closed", get_closed, set_closed, NULL, NULL},
     {"_debug", get_debug_flag, set_debug_flag, NULL, NULL},
     {"_poll_every_round", get_poll_every_round, set_poll_every_round, NULL, NULL},

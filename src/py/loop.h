@@ -26,7 +26,8 @@ typedef struct LoopObject {
     unsigned long thread_id; /* of the thread that runs it; 0: nobody */
     bool is_debug;
     bool is_closed;
-    bool receives_much;  /* so did the last socket operation (sock_receive.c) */
+    bool receives_much; /* so did the last socket operation (sock_receive.c) */
+    bool accelerates_streams;
     bool overrides_time; /* a subclass or the instance replaces time or call_at */
     PyObject *task_factory;
     PyObject

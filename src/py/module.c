@@ -12,6 +12,7 @@
 #include "py/operation.h"
 #include "py/pipe.h"
 #include "py/state.h"
+#include "py/stream.h"
 #include "py/transport.h"
 
 static PyObject *import_attribute(const char *module_name, const char *attribute) {
@@ -181,12 +182,17 @@ static int init_types(PyObject *module, struct pyhoop_state *state) {
     state->loop_type = make_type(module, &pyhoop_loop_spec, NULL);
     state->operation_type = make_type(module, &pyhoop_operation_spec, NULL);
     state->coroutine_function_type = make_type(module, &pyhoop_coroutine_function_spec, NULL);
+    state->stream_type = make_type(module, &pyhoop_stream_spec, NULL);
+    state->stream_read_type = make_type(module, &pyhoop_stream_read_spec, NULL);
+    state->stream_reader_type =
+        make_type(module, &pyhoop_stream_reader_spec, state->asyncio_stream_reader);
     return state->handle_type == NULL || state->timer_handle_type == NULL ||
                    state->threadsafe_handle_type == NULL || state->listener_type == NULL ||
                    state->transport_type == NULL || state->datagram_transport_type == NULL ||
                    state->loop_type == NULL || state->operation_type == NULL ||
                    state->coroutine_function_type == NULL || state->read_pipe_type == NULL ||
-                   state->write_pipe_type == NULL
+                   state->write_pipe_type == NULL || state->stream_type == NULL ||
+                   state->stream_read_type == NULL || state->stream_reader_type == NULL
                ? -1
                : 0;
 }
@@ -201,7 +207,9 @@ static int module_exec(PyObject *module) {
     if (init_names(state) < 0 || init_imports(state) < 0 || init_differences(state) < 0 ||
         check_layout(state) < 0)
         return -1;
-    return init_types(module, state) < 0 ? -1 : pyhoop_coroutines_add(state);
+    if (init_types(module, state) < 0 || pyhoop_coroutines_add(state) < 0)
+        return -1;
+    return pyhoop_stream_guard_init(state);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {
@@ -211,6 +219,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->timer_handle_type);
     Py_VISIT(state->threadsafe_handle_type);
     Py_VISIT(state->listener_type);
+    Py_VISIT(state->stream_type);
+    Py_VISIT(state->stream_reader_type);
+    Py_VISIT(state->stream_read_type);
     Py_VISIT(state->transport_type);
     Py_VISIT(state->datagram_transport_type);
     Py_VISIT(state->operation_type);
@@ -225,6 +236,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->kwnames_loop);
     Py_VISIT(state->seen_kwnames);
+    Py_VISIT(state->stream_method_names);
+    for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
+        Py_VISIT(state->guards[i].expected);
 #define VISIT(field, module, attribute) Py_VISIT(state->field);
     PYHOOP_IMPORTS(VISIT)
 #undef VISIT
@@ -239,6 +253,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->timer_handle_type);
     Py_CLEAR(state->threadsafe_handle_type);
     Py_CLEAR(state->listener_type);
+    Py_CLEAR(state->stream_type);
+    Py_CLEAR(state->stream_reader_type);
+    Py_CLEAR(state->stream_read_type);
     Py_CLEAR(state->transport_type);
     Py_CLEAR(state->datagram_transport_type);
     Py_CLEAR(state->operation_type);
@@ -253,6 +270,9 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->seen_kwnames);
+    Py_CLEAR(state->stream_method_names);
+    for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
+        Py_CLEAR(state->guards[i].expected);
 #define CLEAR(name) Py_CLEAR(state->str_##name);
     PYHOOP_NAMES(CLEAR)
 #undef CLEAR

@@ -12,21 +12,34 @@
 
 /* Interned names, as fields `str_<name>`. */
 #define PYHOOP_NAMES(X)                                                                            \
+    X(__anext__)                                                                                   \
+    X(__class__)                                                                                   \
     X(_accept_connection2)                                                                         \
     X(_asyncio_future_blocking)                                                                    \
     X(_asyncgen_finalizer_hook)                                                                    \
     X(_asyncgen_firstiter_hook)                                                                    \
     X(_attach)                                                                                     \
+    X(_buffer)                                                                                     \
     X(_check_thread)                                                                               \
-    X(_get_running_loop)                                                                           \
-    X(_set_running_loop)                                                                           \
     X(_detach)                                                                                     \
+    X(_eof)                                                                                        \
+    X(_exception)                                                                                  \
+    X(_get_running_loop)                                                                           \
+    X(_hoop_stream)                                                                                \
+    X(_limit)                                                                                      \
     X(_log_destroy_pending)                                                                        \
+    X(_loop)                                                                                       \
     X(_old_agen_hooks)                                                                             \
+    X(_paused)                                                                                     \
     X(_run_forever_cleanup)                                                                        \
     X(_run_forever_setup)                                                                          \
     X(_set_coroutine_origin_tracking)                                                              \
+    X(_set_running_loop)                                                                           \
+    X(_stream_reader_wr)                                                                           \
+    X(_transport)                                                                                  \
+    X(_waiter)                                                                                     \
     X(add_done_callback)                                                                           \
+    X(at_eof)                                                                                      \
     X(buffer_updated)                                                                              \
     X(call_at)                                                                                     \
     X(call_exception_handler)                                                                      \
@@ -49,6 +62,8 @@
     X(eof_received)                                                                                \
     X(error_received)                                                                              \
     X(exception)                                                                                   \
+    X(feed_data)                                                                                   \
+    X(feed_eof)                                                                                    \
     X(fileno)                                                                                      \
     X(Future)                                                                                      \
     X(get_buffer)                                                                                  \
@@ -57,18 +72,25 @@
     X(getpeername)                                                                                 \
     X(getsockname)                                                                                 \
     X(isfuture)                                                                                    \
+    X(join)                                                                                        \
     X(loop)                                                                                        \
     X(name)                                                                                        \
+    X(pause_reading)                                                                               \
     X(pause_writing)                                                                               \
     X(peername)                                                                                    \
     X(proto)                                                                                       \
     X(protocol)                                                                                    \
+    X(read)                                                                                        \
+    X(readexactly)                                                                                 \
+    X(readline)                                                                                    \
+    X(readuntil)                                                                                   \
     X(remove_done_callback)                                                                        \
     X(result)                                                                                      \
-    X(run_forever)                                                                                 \
+    X(resume_reading)                                                                              \
     X(resume_writing)                                                                              \
     X(send)                                                                                        \
     X(sendto)                                                                                      \
+    X(run_forever)                                                                                 \
     X(set_exception)                                                                               \
     X(set_result)                                                                                  \
     X(slow_callback_duration)                                                                      \
@@ -87,10 +109,14 @@
     X(asyncio_invalid_state_error, "asyncio.exceptions", "InvalidStateError")                      \
     X(asyncio_handle, "asyncio.events", "Handle")                                                  \
     X(asyncio_read_transport, "asyncio.transports", "ReadTransport")                               \
-    X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
     X(asyncio_sendfile_not_available, "asyncio.exceptions", "SendfileNotAvailableError")           \
     X(asyncio_selector_loop, "asyncio.unix_events", "_UnixSelectorEventLoop")                      \
     X(asyncio_server, "asyncio.base_events", "Server")                                             \
+    X(asyncio_incomplete_read_error, "asyncio.exceptions", "IncompleteReadError")                  \
+    X(asyncio_limit_overrun_error, "asyncio.exceptions", "LimitOverrunError")                      \
+    X(asyncio_run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb")              \
+    X(asyncio_stream_reader, "asyncio.streams", "StreamReader")                                    \
+    X(asyncio_stream_reader_protocol, "asyncio.streams", "StreamReaderProtocol")                   \
     X(asyncio_threadsafe_handle, "asyncio.events", PYHOOP_THREADSAFE_HANDLE_NAME)                  \
     X(asyncio_timer_handle, "asyncio.events", "TimerHandle")                                       \
     X(asyncio_transport, "asyncio.transports", "Transport")                                        \
@@ -119,12 +145,24 @@
 
 enum { PYHOOP_MAX_FREE_HANDLES = 8192 };
 
+/* Classes whose methods C takes the place of, as long as they are asyncio's (stream_guard.c). */
+enum pyhoop_guarded { PYHOOP_GUARDED_READER, PYHOOP_GUARDED_PROTOCOL, PYHOOP_GUARDED_COUNT };
+
+struct pyhoop_guard {
+    PyTypeObject *type; /* changes whenever one of them does; borrowed */
+    PyObject *expected; /* list of (class, name, value) */
+    unsigned int tag;   /* the type's when all was last found so; 0: look */
+};
+
 struct pyhoop_state {
     PyTypeObject *loop_type;
     PyTypeObject *handle_type;
     PyTypeObject *timer_handle_type;
     PyTypeObject *threadsafe_handle_type;
     PyTypeObject *listener_type;
+    PyTypeObject *stream_type;
+    PyTypeObject *stream_reader_type;
+    PyTypeObject *stream_read_type;
     PyTypeObject *transport_type;
     PyTypeObject *datagram_transport_type;
     PyTypeObject *operation_type;
@@ -145,7 +183,10 @@ struct pyhoop_state {
 #define FIELD(field, module, attribute) PyObject *field;
     PYHOOP_IMPORTS(FIELD)
 #undef FIELD
-    void *free_handles; /* handle.c: spent handles to make new ones of */
+    PyObject *stream_method_names; /* of those methods of a reader */
+    struct pyhoop_guard guards[PYHOOP_GUARDED_COUNT];
+    int streams_are_stock; /* they were asyncio's when hoop was imported */
+    void *free_handles;    /* handle.c: spent handles to make new ones of */
     Py_ssize_t free_handle_count;
     int sendfile_always_seeks;         /* 3.14: also when nothing was sent */
     int server_attach_takes_transport; /* 3.13: Server._attach(transport); before: _attach() */

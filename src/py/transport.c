@@ -8,6 +8,7 @@
 #include "core/sys.h"
 #include "py/pipe.h"
 #include "py/readers.h"
+#include "py/stream.h"
 
 enum { HIGH_WATER = 64 * 1024, LOW_WATER = 16 * 1024 };
 
@@ -260,8 +261,10 @@ static int start(TransportObject *self) {
     if (self->flags & PYHOOP_TRANSPORT_LOST)
         return 0;
     self->flags |= PYHOOP_TRANSPORT_MADE;
-    PyObject *result =
-        pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
+    PyObject *result = NULL;
+    if (pyhoop_stream_attach(self) == 0)
+        result =
+            pyhoop_transport_call(self, self->loop->state->str_connection_made, (PyObject *)self);
     int rc = 0;
     if (result == NULL)
         rc = pyhoop_transport_report(self, "Exception in callback protocol.connection_made()");
@@ -509,6 +512,7 @@ static void finish(TransportObject *self) {
         pyhoop_transport_remember_names(self) < 0)
         PyErr_WriteUnraisable((PyObject *)self);
     pyhoop_transport_stop_watching(self); /* the item still has a reference */
+    pyhoop_stream_detach(self);
     close_descriptor(self, state);
     pyhoop_outqueue_clear(&self->out);
     fail_empty_waiter(self, state);
@@ -624,6 +628,7 @@ int pyhoop_transport_traverse(PyObject *op, visitproc visit, void *arg) {
     Py_VISIT(self->context);
     Py_VISIT(self->server);
     Py_VISIT(self->socket);
+    Py_VISIT(self->stream);
     if (self->rare != NULL) {
         Py_VISIT(self->rare->waiter);
         Py_VISIT(self->rare->empty_waiter);
@@ -649,6 +654,7 @@ int pyhoop_transport_clear(PyObject *op) {
         pyhoop_transport_stop_watching(self);
     self->flags |= PYHOOP_TRANSPORT_CLOSING; /* for who still calls it: as after a loss */
     self->conn_lost++;
+    pyhoop_stream_detach(self);
     Py_CLEAR(self->extra);
     Py_CLEAR(self->dict);
     Py_CLEAR(self->protocol);

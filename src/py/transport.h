@@ -81,6 +81,7 @@ typedef struct TransportObject {
     PyObject *server;
     PyObject *socket; /* a socket.socket, when somebody asked or it came with one; a pipe's file */
     struct pyhoop_transport_rare *rare;
+    struct StreamObject *stream; /* of the reader that received bytes go to; NULL: protocol's */
     struct hoop_watch watch;
     struct hoop_item item; /* its next step: start, read, or connection_lost */
     struct hoop_flush flush;

@@ -3,6 +3,7 @@
 
 #include "core/sys.h"
 #include "py/pipe.h"
+#include "py/stream.h"
 
 enum { MAX_BYTES_PER_ROUND = PYHOOP_SCRATCH_SIZE, LARGE_READ = 16 * 1024 };
 
@@ -47,17 +48,22 @@ static int end_of_file(TransportObject *self) {
     return pyhoop_transport_update(self);
 }
 
-/* Hands `data` to data_received; takes over the reference, NULL is a MemoryError. */
+/* Hands `data` to the stream reader or to data_received; takes over the reference, NULL is a
+ * MemoryError. */
 static int deliver(TransportObject *self, PyObject *data) {
     if (data == NULL)
         return fail_read(self);
-    PyObject *result = pyhoop_transport_call(self, self->loop->state->str_data_received, data);
+    int rc;
+    if (!pyhoop_stream_take_data(self, data, &rc)) {
+        PyObject *result = pyhoop_transport_call(self, self->loop->state->str_data_received, data);
+        rc = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
     Py_DECREF(data);
-    if (result == NULL && self->flags & PYHOOP_TRANSPORT_READ_PIPE) /* asyncio keeps a pipe open */
+    if (rc < 0 && self->flags & PYHOOP_TRANSPORT_READ_PIPE) /* asyncio keeps a pipe open */
         return pyhoop_transport_report(self, "Exception in callback protocol.data_received()");
-    if (result == NULL)
+    if (rc < 0)
         return pyhoop_transport_fatal(self, "Fatal error: protocol.data_received() call failed.");
-    Py_DECREF(result);
     return 0;
 }
 

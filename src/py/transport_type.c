@@ -4,6 +4,7 @@
  * and the type of stream sockets.
  */
 #include "core/sys.h"
+#include "py/stream.h"
 #include "py/transport.h"
 
 /* ---- methods ---- */
@@ -79,7 +80,11 @@ static PyObject *transport_set_protocol(PyObject *op, PyObject *const *args, Py_
     if (protocol == NULL)
         return NULL;
     struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(op));
-    if (state == NULL || pyhoop_transport_use_protocol((TransportObject *)op, protocol, state) < 0)
+    TransportObject *self = (TransportObject *)op;
+    if (state == NULL || pyhoop_transport_use_protocol(self, protocol, state) < 0)
+        return NULL;
+    pyhoop_stream_detach(self);
+    if (self->flags & PYHOOP_TRANSPORT_MADE && self->loop != NULL && pyhoop_stream_attach(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
