@@ -274,6 +274,7 @@ CASES = [
     *(echo_case(KIB, connections, proto="buffered") for connections in (1, 100)),
     echo_case(128 * KIB, 10, proto="buffered"),
     *(echo_case(KIB, connections, proto="streams") for connections in (1, 100)),
+    *(echo_case(128, connections, proto="lines") for connections in (1, 100)),
     *(echo_case(KIB, connections, unix=True) for connections in (1, 100)),
     NetCase("connect", "connect, echo 64 B, close", "us", "connect"),
     NetCase("idle-memory", "memory of an idle connection", "B", "idle"),
