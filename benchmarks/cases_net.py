@@ -283,6 +283,7 @@ CASES = [
     echo_case(128 * KIB, 10, proto="buffered"),
     *(echo_case(KIB, connections, proto="streams") for connections in (1, 100)),
     *(echo_case(KIB, connections, proto="sock") for connections in (1, 100)),
+    *(echo_case(128, connections, proto="lines") for connections in (1, 100)),
     *(echo_case(KIB, connections, unix=True) for connections in (1, 100)),
     *(udp_case(KIB, peers) for peers in (1, 100)),
     NetCase("connect", "connect, echo 64 B, close", "us", "connect"),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The echo server of the network cases, on the loop named on the command line.
 
-    server.py --loop NAME --proto protocol|buffered|streams|sock|udp (--host ADDRESS | --unix PATH)
+    server.py --loop NAME --proto protocol|buffered|streams|lines|sock|udp
+              (--host ADDRESS | --unix PATH)
 
 Prints "ready PORT" (0 for a unix socket) when it listens and serves until it is killed. The name
 c-pycall stands for the extension module in c/pycall_echo.c, which has only the protocol kind.
@@ -12,7 +13,7 @@ import asyncio
 import importlib
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import cprograms
@@ -120,6 +121,22 @@ async def sock_serve(listener: socket.socket) -> NoReturn:
         task.add_done_callback(tasks.discard)
 
 
+async def line_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Echo line by line with the streams API, flow control included."""
+    try:
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+
+
+STREAMS: dict[str, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]] = {
+    "streams": stream_echo,
+    "lines": line_echo,
+}
+
 PROTOCOLS: dict[str, Callable[[], asyncio.BaseProtocol]] = {
     "protocol": Echo,
     "buffered": BufferedEcho,
@@ -130,11 +147,11 @@ async def listen(proto: str, host: str | None, path: str | None) -> asyncio.Serv
     """Start the server of that kind on a port of the system's choice, or on the path."""
     loop = asyncio.get_running_loop()
     if path:
-        if proto == "streams":
-            return await asyncio.start_unix_server(stream_echo, path, backlog=BACKLOG)
+        if proto in STREAMS:
+            return await asyncio.start_unix_server(STREAMS[proto], path, backlog=BACKLOG)
         return await loop.create_unix_server(PROTOCOLS[proto], path, backlog=BACKLOG)
-    if proto == "streams":
-        return await asyncio.start_server(stream_echo, host, 0, backlog=BACKLOG)
+    if proto in STREAMS:
+        return await asyncio.start_server(STREAMS[proto], host, 0, backlog=BACKLOG)
     return await loop.create_server(PROTOCOLS[proto], host, 0, backlog=BACKLOG)
 
 
@@ -193,7 +210,7 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loop", required=True, choices=[*loops.FACTORIES, "c-pycall"])
-    kinds = [*PROTOCOLS, "streams", "sock", "udp"]
+    kinds = [*PROTOCOLS, *STREAMS, "sock", "udp"]
     parser.add_argument("--proto", default="protocol", choices=kinds)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--host")

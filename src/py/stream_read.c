@@ -93,10 +93,9 @@ static bool is_line(const ReadObject *self) {
 /* readline() makes a ValueError of the LimitOverrunError, and drops the line, or all. */
 static int raise_line_too_long(StreamObject *stream, PyObject *error, const char *message,
                                Py_ssize_t line_size) {
-    if (pyhoop_stream_buffer_drop(&stream->buffer, line_size) < 0 ||
-        pyhoop_stream_maybe_resume(stream) < 0)
-        return -1;
-    PyErr_SetString(PyExc_ValueError, message);
+    if (pyhoop_stream_buffer_drop(&stream->buffer, line_size) == 0 &&
+        pyhoop_stream_maybe_resume(stream) == 0)
+        PyErr_SetString(PyExc_ValueError, message);
     PyObject *exception = PyErr_GetRaisedException();
     PyException_SetContext(error, PyException_GetContext(exception));
     PyException_SetContext(exception, Py_NewRef(error));
@@ -462,6 +461,12 @@ static PyObject *read_throw(PyObject *op, PyObject *const *args, Py_ssize_t narg
     ReadObject *self = (ReadObject *)op;
     if (nargs < 1 || nargs > 3) {
         PyErr_SetString(PyExc_TypeError, "throw() takes 1 to 3 arguments");
+        return NULL;
+    }
+    if (!PyExceptionClass_Check(args[0]) && !PyExceptionInstance_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError,
+                     "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(args[0])->tp_name);
         return NULL;
     }
     if (!check_step(self))
