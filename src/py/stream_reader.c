@@ -231,6 +231,21 @@ static PyObject *reader_at_eof(PyObject *reader, PyObject *const *args, Py_ssize
     return PyBool_FromLong(is_at_end);
 }
 
+static PyObject *reader_exception(PyObject *reader, PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *kwnames) {
+    const struct arguments arguments = {args, nargs, kwnames};
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(reader));
+    if (state == NULL)
+        return NULL;
+    StreamObject *stream = is_plain(&arguments, 0) ? ours(reader, state) : NULL;
+    if (stream == NULL)
+        return PyErr_Occurred() ? NULL
+                                : call_asyncio(reader, state, state->str_exception, &arguments);
+    PyObject *exception = Py_NewRef(stream->exception != NULL ? stream->exception : Py_None);
+    Py_DECREF(stream);
+    return exception;
+}
+
 /* ---- attributes ---- */
 
 /* Somebody gave this very reader a method of theirs: asyncio's others have to call it. */
@@ -375,6 +390,9 @@ static PyMethodDef reader_methods[] = {
     {"readline", METHOD(reader_readline),
      PyDoc_STR("readline($self)\n--\n\nBytes up to a line feed and with it. "
                "asyncio.StreamReader.readline.")},
+    {"exception", METHOD(reader_exception),
+     PyDoc_STR("exception($self)\n--\n\nWhat set_exception() was given, or None. "
+               "asyncio.StreamReader.exception.")},
     {"feed_data", METHOD(reader_feed_data),
      PyDoc_STR("feed_data($self, data)\n--\n\nAdd bytes. asyncio.StreamReader.feed_data.")},
     {"feed_eof", METHOD(reader_feed_eof),
