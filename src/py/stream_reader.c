@@ -44,8 +44,11 @@ static int move_in(PyObject *reader, PyObject *dict, StreamObject *stream) {
 StreamObject *pyhoop_stream_adopt(PyObject *reader, LoopObject *loop) {
     PyObject *dict = PyObject_GenericGetDict(reader, NULL);
     StreamObject *stream = dict == NULL ? NULL : pyhoop_stream_new(loop, dict);
-    if (stream != NULL && move_in(reader, dict, stream) < 0)
+    if (stream != NULL && move_in(reader, dict, stream) < 0) {
         Py_CLEAR(stream);
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Clear(); /* somebody gave the class another layout */
+    }
     Py_XDECREF(dict);
     return stream;
 }
@@ -231,6 +234,21 @@ static PyObject *reader_at_eof(PyObject *reader, PyObject *const *args, Py_ssize
     return PyBool_FromLong(is_at_end);
 }
 
+static PyObject *reader_exception(PyObject *reader, PyObject *const *args, Py_ssize_t nargs,
+                                  PyObject *kwnames) {
+    const struct arguments arguments = {args, nargs, kwnames};
+    struct pyhoop_state *state = PyType_GetModuleState(Py_TYPE(reader));
+    if (state == NULL)
+        return NULL;
+    StreamObject *stream = is_plain(&arguments, 0) ? ours(reader, state) : NULL;
+    if (stream == NULL)
+        return PyErr_Occurred() ? NULL
+                                : call_asyncio(reader, state, state->str_exception, &arguments);
+    PyObject *exception = Py_NewRef(stream->exception != NULL ? stream->exception : Py_None);
+    Py_DECREF(stream);
+    return exception;
+}
+
 /* ---- attributes ---- */
 
 /* Somebody gave this very reader a method of theirs: asyncio's others have to call it. */
@@ -248,8 +266,8 @@ static int reader_setattro(PyObject *reader, PyObject *name, PyObject *value) {
     return 0;
 }
 
-static int refuse_delete(const char *name) {
-    PyErr_Format(PyExc_AttributeError, "%s cannot be deleted", name);
+static int refuse_delete(void) {
+    PyErr_SetString(PyExc_AttributeError, "a stream reader's attributes cannot be deleted");
     return -1;
 }
 
@@ -271,7 +289,7 @@ static PyObject *get_object(PyObject *reader, void *field) {
 static int set_object(PyObject *reader, PyObject *value, void *field) {
     StreamObject *stream = value == NULL ? NULL : stream_of(reader);
     if (stream == NULL)
-        return value == NULL ? refuse_delete("it") : -1;
+        return value == NULL ? refuse_delete() : -1;
     Py_XSETREF(*field_of(stream, field), value == Py_None ? NULL : Py_NewRef(value));
     Py_DECREF(stream);
     return 0;
@@ -281,7 +299,7 @@ static int set_loop(PyObject *reader, PyObject *value, void *unused) {
     (void)unused;
     StreamObject *stream = value == NULL ? NULL : stream_of(reader);
     if (stream == NULL)
-        return value == NULL ? refuse_delete("_loop") : -1;
+        return value == NULL ? refuse_delete() : -1;
     if (!PyObject_TypeCheck(value, stream->state->loop_type))
         stream->defers_to_asyncio = true;
     Py_XSETREF(stream->loop, Py_NewRef(value));
@@ -299,7 +317,7 @@ static PyObject *get_flag(PyObject *reader, void *field) {
 }
 
 static int set_flag(PyObject *reader, PyObject *value, void *field) {
-    int flag = value == NULL ? refuse_delete("it") : PyObject_IsTrue(value);
+    int flag = value == NULL ? refuse_delete() : PyObject_IsTrue(value);
     StreamObject *stream = flag < 0 ? NULL : stream_of(reader);
     if (stream == NULL)
         return -1;
@@ -323,7 +341,7 @@ static int set_limit(PyObject *reader, PyObject *value, void *unused) {
     (void)unused;
     StreamObject *stream = value == NULL ? NULL : stream_of(reader);
     if (stream == NULL)
-        return value == NULL ? refuse_delete("_limit") : -1;
+        return value == NULL ? refuse_delete() : -1;
     bool is_usual = pyhoop_stream_is_usual_limit(value, &stream->limit);
     if (!is_usual)
         stream->defers_to_asyncio = true;
@@ -345,7 +363,7 @@ static PyObject *get_buffer(PyObject *reader, void *unused) {
 static int set_buffer(PyObject *reader, PyObject *value, void *unused) {
     (void)unused;
     if (value == NULL)
-        return refuse_delete("_buffer");
+        return refuse_delete();
     if (!PyByteArray_Check(value)) {
         PyErr_Format(PyExc_TypeError, "_buffer must be a bytearray, not %.200s",
                      Py_TYPE(value)->tp_name);
@@ -375,6 +393,9 @@ static PyMethodDef reader_methods[] = {
     {"readline", METHOD(reader_readline),
      PyDoc_STR("readline($self)\n--\n\nBytes up to a line feed and with it. "
                "asyncio.StreamReader.readline.")},
+    {"exception", METHOD(reader_exception),
+     PyDoc_STR("exception($self)\n--\n\nWhat set_exception() was given, or None. "
+               "asyncio.StreamReader.exception.")},
     {"feed_data", METHOD(reader_feed_data),
      PyDoc_STR("feed_data($self, data)\n--\n\nAdd bytes. asyncio.StreamReader.feed_data.")},
     {"feed_eof", METHOD(reader_feed_eof),

@@ -20,7 +20,7 @@ hoop.run(main(), dbug=True)  # type: ignore[call-arg]
 hoop.run(main)  # type: ignore[arg-type]
 
 factory: Callable[[], asyncio.AbstractEventLoop] = hoop.new_event_loop
-factory = hoop.loop_factory(poll_every_round=True)
+factory = hoop.loop_factory(poll_every_round=True, streams=False)
 with asyncio.Runner(loop_factory=hoop.new_event_loop) as runner:
     assert_type(runner.run(main()), int)
 

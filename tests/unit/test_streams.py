@@ -660,6 +660,38 @@ async def test_odd_attributes(loop):
                 reader._buffer = b"bytes"
 
 
+async def test_a_state_that_was_taken_away(loop, loop_name):
+    if loop_name == "asyncio":
+        pytest.skip("asyncio's reader has no such thing")
+    async with streams() as (reader, _, _, writer):
+        state = reader._hoop_stream
+        for damage in (lambda: delattr(reader, "_hoop_stream"), lambda: None):
+            damage()
+            for use in (
+                lambda: reader.readline(),
+                lambda: reader.at_eof(),
+                lambda: reader.feed_eof(),
+                lambda: reader.feed_data(b"x"),
+                lambda: reader.exception(),
+                lambda: reader._buffer,
+                lambda: reader._eof,
+                lambda: reader._limit,
+                lambda: setattr(reader, "_buffer", bytearray()),
+                lambda: setattr(reader, "_eof", True),
+                lambda: setattr(reader, "_limit", 1),
+                lambda: setattr(reader, "_loop", loop),
+                lambda: setattr(reader, "_waiter", None),
+                lambda: setattr(reader, "feed_data", None),
+            ):
+                with pytest.raises(AttributeError, match="_hoop_stream"):
+                    use()
+            reader.__dict__.pop("feed_data", None)
+            reader._hoop_stream = "another"
+        reader._hoop_stream = state
+        writer.write(b"x\n")
+        assert await reader.readline() == b"x\n"
+
+
 async def test_feeding_by_hand(loop):
     async with streams() as (reader, _, _, _):
         reader.feed_data(b"")
@@ -719,7 +751,7 @@ async def test_a_loop_with_its_own_futures(loop):
         writer.write(b"x")
         assert await blocked == b"x"
         loop.create_future = object
-        with pytest.raises(TypeError, match="can't be used in 'await' expression"):
+        with pytest.raises(TypeError, match="can't be (used in 'await' expr|awaited)"):
             await reader.read(1)
         assert reader._waiter is None
         del loop.create_future
