@@ -751,7 +751,7 @@ async def test_a_loop_with_its_own_futures(loop):
         writer.write(b"x")
         assert await blocked == b"x"
         loop.create_future = object
-        with pytest.raises(TypeError, match="can't be (used in 'await' expr|awaited)"):
+        with pytest.raises(TypeError, match=r"can't be (used in 'await' expr|awaited)"):
             await reader.read(1)
         assert reader._waiter is None
         del loop.create_future
