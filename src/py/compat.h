@@ -77,6 +77,13 @@ static inline vectorcallfunc pyhoop_vectorcall_of(PyObject *callable) {
 #define PYHOOP_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)"
 #endif
 
+/* 3.12: an exception is an object from the start, and `await` sees a StopIteration for each value. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define PYHOOP_REUSES_STOP_ITERATION 1
+#else
+#define PYHOOP_REUSES_STOP_ITERATION 0
+#endif
+
 /* Without the GIL, nothing is recycled: a free list would be every thread's. */
 #ifdef Py_GIL_DISABLED
 #define PYHOOP_FREE_THREADED 1

@@ -236,6 +236,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->kwnames_context);
     Py_VISIT(state->kwnames_loop);
     Py_VISIT(state->seen_kwnames);
+    Py_VISIT(state->spare_stop);
     Py_VISIT(state->stream_method_names);
     for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
         Py_VISIT(state->guards[i].expected);
@@ -270,6 +271,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->kwnames_context);
     Py_CLEAR(state->kwnames_loop);
     Py_CLEAR(state->seen_kwnames);
+    Py_CLEAR(state->spare_stop);
     Py_CLEAR(state->stream_method_names);
     for (int i = 0; i < PYHOOP_GUARDED_COUNT; i++)
         Py_CLEAR(state->guards[i].expected);

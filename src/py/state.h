@@ -183,6 +183,7 @@ struct pyhoop_state {
 #define FIELD(field, module, attribute) PyObject *field;
     PYHOOP_IMPORTS(FIELD)
 #undef FIELD
+    PyObject *spare_stop;          /* stream_read.c: a StopIteration for each `await` */
     PyObject *stream_method_names; /* of those methods of a reader */
     struct pyhoop_guard guards[PYHOOP_GUARDED_COUNT];
     int streams_are_stock; /* they were asyncio's when hoop was imported */

@@ -91,6 +91,13 @@ class Own(asyncio.StreamReader):
     pass
 asyncio.streams.StreamReader = Own
 """
+AUDIT = """
+import sys
+def hook(event, args):
+    if event == "object.__setattr__" and args[1] == "__class__":
+        raise TypeError("another layout")
+sys.addaudithook(hook)
+"""
 OFF = """
 import asyncio
 {imports}
@@ -116,13 +123,10 @@ with asyncio.Runner(loop_factory={factory}) as runner:
     [
         ("import hoop", "hoop.loop_factory(streams=False)", {}),
         ("import hoop", "hoop.new_event_loop", {"HOOP_STREAMS": "0"}),
-        (
-            SUBCLASS,
-            "factory",
-            {},
-        ),
+        (SUBCLASS, "factory", {}),
+        (AUDIT, "factory", {}),
     ],
-    ids=["option", "environment", "subclass"],
+    ids=["option", "environment", "subclass", "refused"],
 )
 def test_switched_off(script, loop_name, imports, factory, env):
     if loop_name == "asyncio":
@@ -334,7 +338,6 @@ async def test_awaitables_are_coroutines(loop):
         coroutine = reader.readline()
         assert asyncio.iscoroutine(coroutine)
         assert isinstance(coroutine, collections.abc.Coroutine)
-        assert not isinstance(coroutine, collections.abc.Iterable)
         assert inspect.isawaitable(coroutine)
         assert coroutine.__name__ == "readline"
         assert coroutine.__qualname__ == "StreamReader.readline"
@@ -391,6 +394,25 @@ async def test_driven_by_hand(loop):
         assert stop.value.value == b"x\n"
         with pytest.raises(RuntimeError, match="cannot reuse"):
             coroutine.throw(ValueError)
+
+
+async def test_values_of_any_size_by_await(loop):
+    class Awaits:
+        def __await__(self):
+            return (yield from reader.readline().__await__())
+
+    async with streams() as (reader, _, _, _):
+        kept = []
+        for size in (1, 900, 5, 20):
+            reader.feed_data(b"x" * size + b"\n")
+            with pytest.raises(StopIteration) as stop:
+                next(reader.readline().__await__())
+            kept.append(stop.value)
+            reader.feed_data(b"y" * size + b"\n")
+            assert await Awaits() == b"y" * size + b"\n"
+        assert [len(stop.value) for stop in kept] == [2, 901, 6, 21]
+        reader.feed_data(b"z" * 10_000)
+        assert len(await reader.read(20_000)) == 10_000
 
 
 async def test_throw_and_close(loop):

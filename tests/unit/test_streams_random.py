@@ -15,7 +15,10 @@ hoop = pytest.importorskip("hoop")
 st = hypothesis.strategies
 
 # A task that is cancelled before it starts never awaits what it was made of.
-pytestmark = pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*register_random"),
+]
 
 SETTINGS = hypothesis.settings(
     max_examples=int(os.environ.get("HOOP_EXAMPLES", "200")),
