@@ -188,10 +188,14 @@ class Loop(_hoop.Loop, unix_events._UnixSelectorEventLoop):
         self._internal_fds += 1
 
     def _close_self_pipe(self) -> None:
-        if getattr(self, "_csock", None) is not None:
-            super()._close_self_pipe()  # type: ignore[misc]
-        else:
-            self._internal_fds = 0
+        ssock, csock = getattr(self, "_ssock", None), getattr(self, "_csock", None)
+        if ssock is not None and csock is not None:
+            if ssock.fileno() >= 0:  # else the collector has closed it
+                self._remove_reader(ssock)
+            self._ssock = self._csock = None
+            ssock.close()
+            csock.close()
+        self._internal_fds = 0
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call back on a Unix signal, in the main thread. `loop.add_signal_handler`."""

@@ -360,6 +360,10 @@ int pyhoop_handle_cancel(HandleObject *handle) {
     if (handle->flags & PYHOOP_HANDLE_CANCELLED)
         return 0;
     LoopObject *loop = handle->loop;
+    if (loop == NULL) { /* the collector has taken the handle apart; its loop follows */
+        handle->flags |= PYHOOP_HANDLE_CANCELLED;
+        return 0;
+    }
     if (loop->is_debug) {
         handle->flags |= PYHOOP_HANDLE_CANCELLED;
         PyObject *text = PyObject_Repr((PyObject *)handle);

@@ -331,6 +331,8 @@ static int retry_traverse(struct hoop_item *item, visitproc visit, void *arg) {
 
 static int listener_clear(PyObject *op) {
     ListenerObject *self = (ListenerObject *)op;
+    if (self->watch.fd >= 0)
+        stop(&self->watch);
     Py_CLEAR(self->factory);
     Py_CLEAR(self->socket);
     Py_CLEAR(self->server);

@@ -167,7 +167,9 @@ static int try_all(ReadObject *self, PyObject **result) {
         PyObject *block;
         if (!self->has_waited && stream->exception != NULL)
             return raise_stored(stream);
-        int rc = try_some(self, stream->limit, &block);
+        if (!self->has_waited)
+            self->size = stream->limit;
+        int rc = try_some(self, self->size, &block);
         if (rc <= 0)
             return rc;
         self->has_waited = false;

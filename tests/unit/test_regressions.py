@@ -224,3 +224,72 @@ def test_callback_that_returns_null_without_an_exception_is_reported() -> None:
         """
     )
     assert printed == "SystemError"
+
+
+def test_reader_of_a_loop_that_is_collected_unclosed() -> None:
+    printed = run(
+        """
+        import asyncio
+        import gc
+        import socket
+
+        import hoop
+
+
+        class Careless(hoop.Loop):
+            def __del__(self):
+                pass
+
+
+        for _ in range(20):
+            loop = Careless()
+            gc.collect()
+            left, right = socket.socketpair()
+            loop.add_reader(left, loop.stop)
+            loop.add_reader(right, [loop])
+            loop.me = loop
+            loop.call_later(100, loop.stop)
+            listening = socket.create_server(("127.0.0.1", 0))
+            listening.setblocking(False)
+            loop._start_serving(loop.stop, listening)
+            serving = socket.create_server(("127.0.0.1", 0))
+            coroutine = loop.create_server(loop.stop, sock=serving)
+            loop.run_until_complete(coroutine)
+            waiting = socket.socketpair()
+            waiting[0].setblocking(False)
+            task = loop.create_task(loop.sock_recv(waiting[0], 10))
+            endpoint = loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            loop.run_until_complete(endpoint)
+            gc.freeze()  # puts the handles, which are younger, before the loop
+            gc.unfreeze()
+            del loop, task, coroutine, endpoint
+            gc.collect()
+        print("collected")
+        """
+    )
+    assert printed == "collected"
+
+
+def test_loop_of_a_thread_with_half_a_signal_handler_at_exit() -> None:
+    printed = run(
+        """
+        import threading
+
+        import hoop
+
+
+        def work():
+            try:
+                hoop.new_event_loop().add_signal_handler(2, print)
+            except RuntimeError as error:
+                print("RuntimeError")
+
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        """
+    )
+    assert printed == "RuntimeError"

@@ -14,7 +14,6 @@ import os
 import random
 import socket
 import struct
-import threading
 import weakref
 
 import pytest
@@ -285,29 +284,6 @@ async def test_sendall_to_a_peer_that_is_gone(loop, pair):
     assert caught.value.errno in (errno.EPIPE, errno.ECONNRESET)
     with pytest.raises(BrokenPipeError):
         await loop.sock_sendall(left, b"x")
-
-
-async def test_a_fast_reader_leaves_others_their_turn(loop, pair):
-    """Another thread reads as fast as sock_sendall sends; the loop goes on turning."""
-    left, right = pair
-    right.setblocking(True)
-    size = 64 * 1024 * 1024
-
-    def read_all():
-        left_to_read = size
-        while left_to_read:
-            left_to_read -= len(right.recv(1_000_000))
-
-    thread = threading.Thread(target=read_all)
-    thread.start()
-    task = asyncio.create_task(loop.sock_sendall(left, bytes(size)))
-    count = 0
-    while not task.done():
-        count += 1
-        await asyncio.sleep(0)
-    await task
-    thread.join()
-    assert count > 1
 
 
 @pytest.mark.parametrize("is_connected", [True, False])
