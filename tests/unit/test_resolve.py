@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """getaddrinfo and getnameinfo: the answers of the socket module, numeric ones without a thread."""
 
-import asyncio
+import inspect
 import itertools
 import socket
 import subprocess
@@ -186,8 +186,8 @@ def test_closed_loop(loop_factory, method):
 
 def test_both_are_coroutine_functions(loop_factory):
     loop = loop_factory()
-    assert asyncio.iscoroutinefunction(loop.getaddrinfo)
-    assert asyncio.iscoroutinefunction(loop.getnameinfo)
+    assert inspect.iscoroutinefunction(loop.getaddrinfo)
+    assert inspect.iscoroutinefunction(loop.getnameinfo)
     loop.close()
 
 
