@@ -581,6 +581,7 @@ static void loop_dealloc(PyObject *op) {
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     (void)loop_clear(op);
+    PyMem_RawFree(((LoopObject *)op)->scratch); /* of who asked for it after the loop was closed */
     PyObject *module = ((LoopObject *)op)->module;
     type->tp_free(op);
     Py_DECREF(type);

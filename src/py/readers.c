@@ -104,6 +104,8 @@ static void drop_all(struct pyhoop_waiter *list) {
 /* ---- records ---- */
 
 static struct pyhoop_reader *new_reader(LoopObject *loop, int fd) {
+    if (pyhoop_loop_check_open(loop) < 0) /* what led here may have run code that closed it */
+        return NULL;
     struct pyhoop_reader *reader = PyMem_Calloc(1, sizeof(*reader));
     if (reader == NULL) {
         PyErr_NoMemory();
@@ -285,15 +287,21 @@ static bool is_outdated(const struct pyhoop_reader *reader, int fd) {
     return is_closed;
 }
 
+/* The record of `fd`, if it is not outdated. Asking what it served for its number runs code, which
+ * may put another in its place. */
+static struct pyhoop_reader *find_current(LoopObject *loop, int fd) {
+    struct pyhoop_reader *reader = find(loop, fd);
+    if (reader != NULL && is_outdated(reader, fd) && find(loop, fd) == reader)
+        free_reader(reader);
+    return find(loop, fd);
+}
+
 /* The record of `fd` as it serves `socket` (a weak reference to it), borrowed from the table. */
 static struct pyhoop_reader *record_for(LoopObject *loop, PyObject *socket, int fd) {
     struct pyhoop_reader *reader = find(loop, fd);
     if (reader != NULL && reader->socket == socket)
         return reader;
-    if (reader != NULL && is_outdated(reader, fd)) {
-        free_reader(reader);
-        reader = find(loop, fd);
-    }
+    reader = find_current(loop, fd);
     if (reader == NULL)
         reader = new_reader(loop, fd);
     if (reader != NULL && reader->socket == NULL)
@@ -413,10 +421,8 @@ static HandleObject *add(LoopObject *self, enum pyhoop_direction direction, bool
         return NULL;
     handle->flags |= PYHOOP_HANDLE_PERSISTENT;
     struct pyhoop_reader *reader = find(self, fd);
-    if (reader != NULL && reader->file != args[0] && is_outdated(reader, fd)) {
-        free_reader(reader);
-        reader = find(self, fd);
-    }
+    if (reader != NULL && reader->file != args[0])
+        reader = find_current(self, fd);
     bool is_new = reader == NULL;
     if (is_new)
         reader = new_reader(self, fd);

@@ -416,6 +416,13 @@ static PyObject *as_iteration(PySendResult status, PyObject *result) {
     return NULL;
 }
 
+/* Whether nobody has it, or has had it where exceptions gather tracebacks and the like. */
+static bool is_pristine(PyObject *stop) {
+    const PyBaseExceptionObject *base = (const PyBaseExceptionObject *)stop;
+    return Py_REFCNT(stop) == 1 && base->traceback == NULL && base->context == NULL &&
+           base->cause == NULL && base->dict == NULL;
+}
+
 /* `await` takes the value off the StopIteration and lets go of it, so one will do for all: making
  * one costs a third of reading a line that is there. True if it was free, and is raised; it keeps
  * the value until the next time, so large ones get one of their own. */
@@ -425,8 +432,9 @@ static bool stop_by_spare(PyObject *op, PyObject *value) {
         return false;
     if (state->spare_stop == NULL)
         state->spare_stop = PyObject_CallNoArgs(PyExc_StopIteration);
-    if (state->spare_stop == NULL || Py_REFCNT(state->spare_stop) > 1) {
+    if (state->spare_stop == NULL || !is_pristine(state->spare_stop)) {
         PyErr_Clear(); /* MemoryError */
+        Py_CLEAR(state->spare_stop);
         return false;
     }
     Py_XSETREF(((PyStopIterationObject *)state->spare_stop)->value, value);
