@@ -432,13 +432,17 @@ static bool stop_by_spare(PyObject *op, PyObject *value) {
         return false;
     if (state->spare_stop == NULL)
         state->spare_stop = PyObject_CallNoArgs(PyExc_StopIteration);
-    if (state->spare_stop == NULL || !is_pristine(state->spare_stop)) {
+    bool is_free = state->spare_stop != NULL && is_pristine(state->spare_stop);
+    PyObject *args = is_free ? PyTuple_Pack(1, value) : NULL;
+    if (args == NULL) {
         PyErr_Clear(); /* MemoryError */
         Py_CLEAR(state->spare_stop);
         return false;
     }
-    Py_XSETREF(((PyStopIterationObject *)state->spare_stop)->value, value);
-    PyErr_SetRaisedException(Py_NewRef(state->spare_stop));
+    PyStopIterationObject *stop = (PyStopIterationObject *)state->spare_stop;
+    Py_XSETREF(stop->args, args);
+    Py_XSETREF(stop->value, value);
+    PyErr_SetRaisedException(Py_NewRef((PyObject *)stop));
     return true;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Programs that once crashed hoop, each in an interpreter of its own, named after the bug."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,8 +13,11 @@ pytest.importorskip("hoop")
 
 def run(program: str) -> str:
     """Run a program and return what it printed; fail if it died or said something else."""
+    # Freed memory is overwritten, or its use may pass unnoticed.
+    env = {"PYTHONMALLOC": "debug", **os.environ}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        env=env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -293,3 +297,71 @@ def test_loop_of_a_thread_with_half_a_signal_handler_at_exit() -> None:
         """
     )
     assert printed == "RuntimeError"
+
+
+def test_file_that_removes_its_reader_when_asked_for_its_number() -> None:
+    printed = run(
+        """
+        import socket
+
+        import hoop
+
+        loop = hoop.new_event_loop()
+        left, right = socket.socketpair()
+        number = left.fileno()
+
+
+        class File:
+            asked = 0
+
+            def fileno(self):
+                self.asked += 1
+                if self.asked > 1:
+                    loop.remove_reader(number)
+                    return number + 1
+                return number
+
+
+        for _ in range(2):
+            loop.add_reader(File(), print)
+            loop.add_reader(left, loop.stop)
+            right.send(b"x")
+            loop.run_forever()
+            loop.remove_reader(left)
+        loop.close()
+        print("watched")
+        """
+    )
+    assert printed == "watched"
+
+
+def test_file_that_closes_the_loop_when_asked_for_its_number() -> None:
+    printed = run(
+        """
+        import socket
+
+        import hoop
+
+        loop = hoop.new_event_loop()
+        left, right = socket.socketpair()
+        number = left.fileno()
+
+
+        class File:
+            asked = 0
+
+            def fileno(self):
+                self.asked += 1
+                if self.asked > 1:
+                    loop.close()
+                return number
+
+
+        loop.add_reader(File(), print)
+        try:
+            loop.add_reader(left, print)
+        except RuntimeError as error:
+            print(error)
+        """
+    )
+    assert printed == "Event loop is closed"

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import inspect
 import ssl
+import traceback
 import weakref
 
 import pytest
@@ -854,3 +855,22 @@ async def test_start_tls_hands_over(loop):
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_stop_iterations_that_were_caught_gather_no_tracebacks(loop):
+    async with streams() as (reader, _, _, _):
+        seen = set()
+        for _ in range(4):
+            reader.feed_data(b"line\n")
+            iterator = reader.readline().__await__()
+            try:
+                next(iterator)
+            except StopIteration as stop:
+                mine = [
+                    frame
+                    for frame, _ in traceback.walk_tb(stop.__traceback__)
+                    if frame.f_code.co_filename == __file__
+                ]
+                seen.add((len(mine), stop.value, stop.args))
+                del mine
+        assert seen == {(1, b"line\n", (b"line\n",))}
