@@ -173,7 +173,8 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
             except ProcessLookupError:
                 raise
             except OSError:  # no pidfd, or none of this call in a sandbox
-                os.kill(self._pid, signal)  # ours, not reaped yet
+                assert self._proc is not None  # by _check_proc
+                self._proc.send_signal(signal)  # looks first whether somebody has reaped it
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -29,6 +29,7 @@ PyObject *pyhoop_operation_new(const struct pyhoop_operation_kind *kind, LoopObj
     self->done = 0;
     self->buffer.obj = NULL;
     self->file.is_open = false;
+    self->weakrefs = NULL;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -214,6 +215,15 @@ static PySendResult step(OperationObject *self, PyObject **result) {
     return PYGEN_NEXT;
 }
 
+/* What runs may drop the last other reference. */
+static PySendResult drive(OperationObject *self, PyObject *value, PyObject **result) {
+    Py_INCREF(self);
+    PySendResult outcome =
+        self->inner != NULL ? send_inner(self, value, result) : step(self, result);
+    Py_DECREF(self);
+    return outcome;
+}
+
 /* ---- the coroutine's methods ---- */
 
 static PyObject *refuse(PyObject *type, const char *message) {
@@ -230,10 +240,8 @@ static PySendResult operation_send(PyObject *op, PyObject *value, PyObject **res
         refuse(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
     else if (self->state == NEW && value != Py_None)
         refuse(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
-    else if (self->inner != NULL)
-        return send_inner(self, value, result);
     else
-        return step(self, result);
+        return drive(self, value, result);
     return PYGEN_ERROR;
 }
 
@@ -249,9 +257,7 @@ static PyObject *raise_stop(PyObject *value) {
 
 static PyObject *operation_send_method(PyObject *op, PyObject *value) {
     PyObject *result;
-    Py_INCREF(op);
     PySendResult outcome = operation_send(op, value, &result);
-    Py_DECREF(op);
     return outcome == PYGEN_RETURN ? raise_stop(result) : result;
 }
 
@@ -400,6 +406,8 @@ static void operation_dealloc(PyObject *op) {
         return;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
+    if (((OperationObject *)op)->weakrefs != NULL)
+        PyObject_ClearWeakRefs(op);
     (void)operation_clear(op);
     PyObject_GC_Del(op);
     Py_DECREF(type);
@@ -419,6 +427,11 @@ static PyGetSetDef operation_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef operation_members[] = {
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(OperationObject, weakrefs), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot operation_slots[] = {
     {Py_tp_doc, PyDoc_STR("A socket operation to be awaited, once.")},
     {Py_tp_dealloc, operation_dealloc},
@@ -431,6 +444,7 @@ static PyType_Slot operation_slots[] = {
     {Py_tp_iternext, operation_next},
     {Py_tp_methods, operation_methods},
     {Py_tp_getset, operation_getset},
+    {Py_tp_members, operation_members},
     {0, NULL},
 };
 

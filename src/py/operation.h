@@ -56,7 +56,8 @@ struct OperationObject {
     struct pyhoop_waiter waiter;
     PyObject *future; /* while it waits */
     PyObject *inner;  /* the coroutine that does it instead */
-    int64_t done;     /* bytes that went out; of a connect: whether it was begun */
+    PyObject *weakrefs;
+    int64_t done; /* bytes that went out; of a connect: whether it was begun */
     union {
         Py_buffer buffer; /* sock_sendall; obj NULL: none */
         struct {

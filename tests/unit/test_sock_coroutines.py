@@ -351,3 +351,12 @@ async def test_nothing_keeps_the_socket(loop, pair):
     del sock, task
     gc.collect()
     assert gone() is None
+
+
+async def test_weak_references(loop, pair):
+    operation = loop.sock_recv(pair[0], 1)
+    reference = weakref.ref(operation)
+    operation.close()
+    assert reference() is operation
+    del operation
+    assert reference() is None

@@ -412,6 +412,31 @@ def test_without_pidfds_a_thread_waits(loop_factory, loop_name, error, monkeypat
             thread.join()
 
 
+def test_without_pidfds_no_signal_reaches_a_number_that_is_free(
+    loop_factory, loop_name, monkeypatch
+):
+    if loop_name == "asyncio":
+        pytest.skip("hoop's own fallback")
+    from hoop import _subprocess
+
+    def refuse(*args: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(_subprocess._hoop, "pidfd_open", refuse)
+    killed: list[tuple[int, int]] = []
+
+    async def main() -> None:
+        process = await exec_("true")
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        process._transport.get_extra_info("subprocess").poll()
+        monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
+        process.terminate()
+        assert await process.wait() == 0
+
+    loop_factory().run_until_complete(main())
+    assert killed == []
+
+
 def test_without_pidfds_and_the_loop_closed(loop_factory, loop_name, monkeypatch, caplog):
     if loop_name == "asyncio":
         pytest.skip("hoop's own fallback")
