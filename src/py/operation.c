@@ -7,9 +7,6 @@
 
 #include "core/sys.h"
 
-/* NEW until the first send(), then SUSPENDED between the steps, in the end OVER. */
-enum { NEW, SUSPENDED, RUNNING, OVER };
-
 PyObject *pyhoop_operation_new(const struct pyhoop_operation_kind *kind, LoopObject *loop,
                                PyObject *inherited, PyObject *const *args, Py_ssize_t arg_count) {
     OperationObject *self = PyObject_GC_New(OperationObject, loop->state->operation_type);
@@ -21,7 +18,7 @@ PyObject *pyhoop_operation_new(const struct pyhoop_operation_kind *kind, LoopObj
     for (int i = 0; i < (int)arg_count; i++)
         self->args[i] = Py_NewRef(args[i]);
     self->arg_count = (int)arg_count;
-    self->state = NEW;
+    self->state = PYHOOP_AWAIT_NEW;
     self->waiter.next = NULL;
     self->waiter.owner = (PyObject *)self;
     self->future = NULL;
@@ -68,7 +65,7 @@ static void finish(OperationObject *self) {
     PyObject *exception = PyErr_GetRaisedException();
     pyhoop_waiter_leave(&self->waiter);
     int rc = self->kind->end == NULL ? 0 : self->kind->end(self);
-    self->state = OVER;
+    self->state = PYHOOP_AWAIT_FINISHED;
     PyObject *later = rc < 0 ? PyErr_GetRaisedException() : NULL;
     clear_fields(self);
     if (later != NULL) {
@@ -170,10 +167,10 @@ static bool has_no_event(const OperationObject *self, int fd) {
 }
 
 static PySendResult send_inner(OperationObject *self, PyObject *value, PyObject **result) {
-    self->state = RUNNING;
+    self->state = PYHOOP_AWAIT_RUNNING;
     PySendResult outcome = PyIter_Send(self->inner, value, result);
     if (outcome == PYGEN_NEXT)
-        self->state = SUSPENDED;
+        self->state = PYHOOP_AWAIT_SUSPENDED;
     else
         finish(self);
     return outcome;
@@ -187,10 +184,10 @@ static PySendResult end_step(OperationObject *self, PyObject **result) {
 }
 
 static PySendResult step(OperationObject *self, PyObject **result) {
-    bool is_first = self->state == NEW;
+    bool is_first = self->state == PYHOOP_AWAIT_NEW;
     int fd;
     *result = NULL;
-    self->state = RUNNING;
+    self->state = PYHOOP_AWAIT_RUNNING;
     pyhoop_waiter_leave(&self->waiter);
     Py_CLEAR(self->future);
     enum pyhoop_outcome outcome = PYHOOP_FAILED;
@@ -211,7 +208,7 @@ static PySendResult step(OperationObject *self, PyObject **result) {
         *result = start_waiting(self, fd);
     if ((outcome != PYHOOP_WAIT && outcome != PYHOOP_TURN) || *result == NULL)
         return end_step(self, result);
-    self->state = SUSPENDED;
+    self->state = PYHOOP_AWAIT_SUSPENDED;
     return PYGEN_NEXT;
 }
 
@@ -226,95 +223,45 @@ static PySendResult drive(OperationObject *self, PyObject *value, PyObject **res
 
 /* ---- the coroutine's methods ---- */
 
-static PyObject *refuse(PyObject *type, const char *message) {
-    PyErr_SetString(type, message);
-    return NULL;
-}
-
 static PySendResult operation_send(PyObject *op, PyObject *value, PyObject **result) {
     OperationObject *self = (OperationObject *)op;
     *result = NULL;
-    if (self->state == RUNNING)
-        refuse(PyExc_ValueError, "coroutine already executing");
-    else if (self->state == OVER)
-        refuse(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-    else if (self->state == NEW && value != Py_None)
-        refuse(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
-    else
-        return drive(self, value, result);
-    return PYGEN_ERROR;
-}
-
-static PyObject *raise_stop(PyObject *value) {
-    /* StopIteration(value) by its constructor: PyErr_SetObject would unpack a tuple. */
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    Py_DECREF(value);
-    if (stop != NULL)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    return NULL;
+    return pyhoop_await_may_send(self->state, value) ? drive(self, value, result) : PYGEN_ERROR;
 }
 
 static PyObject *operation_send_method(PyObject *op, PyObject *value) {
     PyObject *result;
     PySendResult outcome = operation_send(op, value, &result);
-    return outcome == PYGEN_RETURN ? raise_stop(result) : result;
+    return outcome == PYGEN_RETURN ? pyhoop_await_stop(result) : result;
 }
 
 static PyObject *operation_next(PyObject *op) {
     return operation_send_method(op, Py_None);
 }
 
-/* As a raise statement: an instance, or a class with or without a value. False if it is
- * neither, which is raised to the caller and not thrown. */
-static bool raise_thrown(PyObject *const *args, Py_ssize_t nargs) {
-    PyObject *type = args[0];
-    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
-    if (PyExceptionClass_Check(type)) {
-        PyErr_SetObject(type, value);
-        return true;
-    }
-    if (PyExceptionInstance_Check(type) && value == NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-        return true;
-    }
-    if (value != NULL && PyExceptionInstance_Check(type))
-        PyErr_SetString(PyExc_TypeError, "instance exception may not have a separate value");
-    else
-        PyErr_Format(PyExc_TypeError,
-                     "exceptions must be classes or instances deriving from BaseException, not %s",
-                     Py_TYPE(type)->tp_name);
-    return false;
-}
-
 static PyObject *throw_inner(OperationObject *self, PyObject *const *args, Py_ssize_t nargs) {
-    PyObject *stack[4] = {self->inner};
-    for (Py_ssize_t i = 0; i < nargs; i++)
-        stack[1 + i] = args[i];
-    self->state = RUNNING;
+    self->state = PYHOOP_AWAIT_RUNNING;
     PyObject *result =
-        PyObject_VectorcallMethod(self->loop->state->str_throw, stack, (size_t)nargs + 1, NULL);
+        pyhoop_await_throw_into(self->inner, self->loop->state->str_throw, args, nargs);
     if (result == NULL)
         finish(self);
     else
-        self->state = SUSPENDED;
+        self->state = PYHOOP_AWAIT_SUSPENDED;
     return result;
 }
 
 static PyObject *operation_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     OperationObject *self = (OperationObject *)op;
-    if (nargs < 1 || nargs > 3)
-        return refuse(PyExc_TypeError, "throw expected 1 to 3 arguments");
-    if (self->state == RUNNING)
-        return refuse(PyExc_ValueError, "coroutine already executing");
-    if (self->state == OVER)
-        return refuse(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+    if (!pyhoop_await_may_throw(args, nargs) || !pyhoop_await_may_send(self->state, Py_None))
+        return NULL;
     Py_INCREF(op);
     PyObject *result = NULL;
-    if (self->inner != NULL)
+    if (self->inner != NULL) {
         result = throw_inner(self, args, nargs);
-    else if (raise_thrown(args, nargs))
+    } else {
+        pyhoop_await_raise(args, nargs);
         finish(self);
+    }
     Py_DECREF(op);
     return result;
 }
@@ -322,13 +269,13 @@ static PyObject *operation_throw(PyObject *op, PyObject *const *args, Py_ssize_t
 static PyObject *operation_close(PyObject *op, PyObject *unused) {
     (void)unused;
     OperationObject *self = (OperationObject *)op;
-    if (self->state == RUNNING)
-        return refuse(PyExc_ValueError, "coroutine already executing");
-    if (self->state == OVER)
+    if (!pyhoop_await_may_close(self->state))
+        return NULL;
+    if (self->state == PYHOOP_AWAIT_FINISHED)
         Py_RETURN_NONE;
     Py_INCREF(op);
     if (self->inner != NULL) {
-        self->state = RUNNING;
+        self->state = PYHOOP_AWAIT_RUNNING;
         PyObject *result = PyObject_CallMethodNoArgs(self->inner, self->loop->state->str_close);
         Py_XDECREF(result);
     }
@@ -351,7 +298,7 @@ static PyObject *get_of_function(PyObject *op, void *name) {
 
 static PyObject *get_running(PyObject *op, void *unused) {
     (void)unused;
-    return PyBool_FromLong(((OperationObject *)op)->state == RUNNING);
+    return PyBool_FromLong(((OperationObject *)op)->state == PYHOOP_AWAIT_RUNNING);
 }
 
 static PyObject *operation_repr(PyObject *op) {
@@ -363,13 +310,11 @@ static PyObject *operation_repr(PyObject *op) {
 }
 
 static void operation_finalize(PyObject *op) {
-    if (((OperationObject *)op)->state != NEW)
+    if (((OperationObject *)op)->state != PYHOOP_AWAIT_NEW)
         return;
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *name = get_of_function(op, "__qualname__");
-    if (name == NULL ||
-        PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine '%.50S' was never awaited", name) < 0)
-        PyErr_WriteUnraisable(op);
+    pyhoop_await_warn(op, name);
     Py_XDECREF(name);
     if (exception != NULL)
         PyErr_SetRaisedException(exception);
@@ -393,7 +338,7 @@ static int operation_traverse(PyObject *op, visitproc visit, void *arg) {
 
 static int operation_clear(PyObject *op) {
     OperationObject *self = (OperationObject *)op;
-    self->state = OVER;
+    self->state = PYHOOP_AWAIT_FINISHED;
     pyhoop_waiter_leave(&self->waiter);
     clear_fields(self);
     Py_CLEAR(self->inherited);
@@ -402,7 +347,8 @@ static int operation_clear(PyObject *op) {
 }
 
 static void operation_dealloc(PyObject *op) {
-    if (((OperationObject *)op)->state == NEW && PyObject_CallFinalizerFromDealloc(op) < 0)
+    if (((OperationObject *)op)->state == PYHOOP_AWAIT_NEW &&
+        PyObject_CallFinalizerFromDealloc(op) < 0)
         return;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);

@@ -20,6 +20,7 @@
 
 #include <stdint.h>
 
+#include "py/awaitable.h"
 #include "py/readers.h"
 
 enum { PYHOOP_OPERATION_ARGS = 4 };
@@ -52,7 +53,7 @@ struct OperationObject {
     PyObject *inherited; /* asyncio's coroutine function */
     PyObject *args[PYHOOP_OPERATION_ARGS];
     int arg_count;
-    int state;
+    enum pyhoop_await_state state;
     struct pyhoop_waiter waiter;
     PyObject *future; /* while it waits */
     PyObject *inner;  /* the coroutine that does it instead */

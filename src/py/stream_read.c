@@ -10,11 +10,10 @@
  */
 #include <string.h>
 
+#include "py/awaitable.h"
 #include "py/stream.h"
 
 enum { MAX_SPARE_VALUE = 4096 };
-
-enum read_state { NEW, RUNNING, SUSPENDED, FINISHED };
 
 typedef struct {
     PyObject_HEAD
@@ -27,7 +26,7 @@ typedef struct {
     Py_ssize_t size;   /* asked for */
     Py_ssize_t offset; /* no separator begins before it */
     enum pyhoop_read_kind kind;
-    enum read_state step;
+    enum pyhoop_await_state step;
     bool has_waited; /* since the last block */
 } ReadObject;
 
@@ -45,7 +44,7 @@ PyObject *pyhoop_stream_read_new(StreamObject *stream, PyObject *reader, enum py
     self->size = size;
     self->offset = 0;
     self->kind = kind;
-    self->step = NEW;
+    self->step = PYHOOP_AWAIT_NEW;
     self->has_waited = false;
     PyObject_GC_Track(self);
     return (PyObject *)self;
@@ -306,7 +305,7 @@ static void end_wait(ReadObject *self) {
 /* ---- the steps ---- */
 
 static void finish(ReadObject *self) {
-    self->step = FINISHED;
+    self->step = PYHOOP_AWAIT_FINISHED;
     Py_CLEAR(self->waiting);
     Py_CLEAR(self->blocks);
     Py_CLEAR(self->separator);
@@ -335,7 +334,7 @@ static PySendResult proceed(ReadObject *self, PyObject **result) {
             return fail(self);
         PySendResult status = PyIter_Send(self->waiting, Py_None, result);
         if (status == PYGEN_NEXT) {
-            self->step = SUSPENDED;
+            self->step = PYHOOP_AWAIT_SUSPENDED;
             return status;
         }
         end_wait(self);
@@ -348,7 +347,7 @@ static PySendResult proceed(ReadObject *self, PyObject **result) {
 /* What the future's iterator did when it was resumed. */
 static PySendResult resumed(ReadObject *self, PySendResult status, PyObject **result) {
     if (status == PYGEN_NEXT) {
-        self->step = SUSPENDED;
+        self->step = PYHOOP_AWAIT_SUSPENDED;
         return status;
     }
     end_wait(self);
@@ -359,7 +358,7 @@ static PySendResult resumed(ReadObject *self, PySendResult status, PyObject **re
 }
 
 static PySendResult begin(ReadObject *self, PyObject **result) {
-    self->step = RUNNING;
+    self->step = PYHOOP_AWAIT_RUNNING;
     bool looks_each_time = self->kind == PYHOOP_READ_ALL;
     if (!looks_each_time && self->stream->exception != NULL) {
         (void)raise_stored(self->stream);
@@ -373,32 +372,17 @@ static PySendResult begin(ReadObject *self, PyObject **result) {
     return proceed(self, result);
 }
 
-/* Whether it can be driven on. */
-static bool check_step(const ReadObject *self) {
-    if (self->step == RUNNING)
-        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
-    else if (self->step == FINISHED)
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
-    else
-        return true;
-    return false;
-}
-
 static PySendResult read_am_send(PyObject *op, PyObject *value, PyObject **result) {
     ReadObject *self = (ReadObject *)op;
     *result = NULL;
-    if (!check_step(self))
+    if (!pyhoop_await_may_send(self->step, value))
         return PYGEN_ERROR;
-    if (self->step == NEW && value != Py_None) {
-        PyErr_SetString(PyExc_TypeError, "can't send non-None value to a just-started coroutine");
-        return PYGEN_ERROR;
-    }
     Py_INCREF(op); /* what runs may drop the last other reference */
     PySendResult status;
-    if (self->step == NEW) {
+    if (self->step == PYHOOP_AWAIT_NEW) {
         status = begin(self, result);
     } else {
-        self->step = RUNNING;
+        self->step = PYHOOP_AWAIT_RUNNING;
         status = resumed(self, PyIter_Send(self->waiting, value, result), result);
     }
     Py_DECREF(op);
@@ -409,11 +393,7 @@ static PySendResult read_am_send(PyObject *op, PyObject *value, PyObject **resul
 
 /* A returned value becomes StopIteration. */
 static PyObject *as_iteration(PySendResult status, PyObject *result) {
-    if (status != PYGEN_RETURN)
-        return result;
-    PyErr_SetObject(PyExc_StopIteration, result);
-    Py_DECREF(result);
-    return NULL;
+    return status == PYGEN_RETURN ? pyhoop_await_stop(result) : result;
 }
 
 /* Whether nobody has it, or has had it where exceptions gather tracebacks and the like. */
@@ -460,31 +440,11 @@ static PyObject *read_send(PyObject *op, PyObject *value) {
     return as_iteration(status, result);
 }
 
-/* Sets the exception of throw(type, value, traceback) or throw(value). */
-static void raise_thrown(PyObject *const *args, Py_ssize_t nargs) {
-    PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
-    if (PyExceptionClass_Check(args[0]))
-        PyErr_SetObject(args[0], value);
-    else
-        (void)raise_object(args[0]);
-    if (nargs < 3 || args[2] == Py_None)
-        return;
-    PyObject *exception = PyErr_GetRaisedException();
-    if (PyException_SetTraceback(exception, args[2]) < 0)
-        Py_DECREF(exception);
-    else
-        PyErr_SetRaisedException(exception);
-}
-
 /* Throws into what it waits for, which raises it, or goes on. */
 static PySendResult throw_into_wait(ReadObject *self, PyObject *const *args, Py_ssize_t nargs,
                                     PyObject **result) {
-    PyObject *stack[4] = {self->waiting};
-    for (Py_ssize_t i = 0; i < nargs; i++)
-        stack[1 + i] = args[i];
-    self->step = RUNNING;
-    *result =
-        PyObject_VectorcallMethod(self->stream->state->str_throw, stack, (size_t)nargs + 1, NULL);
+    self->step = PYHOOP_AWAIT_RUNNING;
+    *result = pyhoop_await_throw_into(self->waiting, self->stream->state->str_throw, args, nargs);
     if (*result != NULL)
         return resumed(self, PYGEN_NEXT, result);
     if (!PyErr_ExceptionMatches(PyExc_StopIteration))
@@ -495,26 +455,16 @@ static PySendResult throw_into_wait(ReadObject *self, PyObject *const *args, Py_
 
 static PyObject *read_throw(PyObject *op, PyObject *const *args, Py_ssize_t nargs) {
     ReadObject *self = (ReadObject *)op;
-    if (nargs < 1 || nargs > 3) {
-        PyErr_SetString(PyExc_TypeError, "throw() takes 1 to 3 arguments");
-        return NULL;
-    }
-    if (!PyExceptionClass_Check(args[0]) && !PyExceptionInstance_Check(args[0])) {
-        PyErr_Format(PyExc_TypeError,
-                     "exceptions must be classes or instances deriving from BaseException, not %s",
-                     Py_TYPE(args[0])->tp_name);
-        return NULL;
-    }
-    if (!check_step(self))
+    if (!pyhoop_await_may_throw(args, nargs) || !pyhoop_await_may_send(self->step, Py_None))
         return NULL;
     PyObject *result = NULL;
     PySendResult status = PYGEN_ERROR;
     Py_INCREF(op);
-    if (self->step == SUSPENDED) {
+    if (self->step == PYHOOP_AWAIT_SUSPENDED) {
         status = throw_into_wait(self, args, nargs, &result);
     } else {
         finish(self);
-        raise_thrown(args, nargs);
+        pyhoop_await_raise(args, nargs);
     }
     Py_DECREF(op);
     return as_iteration(status, result);
@@ -522,7 +472,7 @@ static PyObject *read_throw(PyObject *op, PyObject *const *args, Py_ssize_t narg
 
 /* The wait ends without a next attempt. */
 static void abandon_wait(ReadObject *self) {
-    self->step = RUNNING;
+    self->step = PYHOOP_AWAIT_RUNNING;
     end_wait(self);
     finish(self);
 }
@@ -530,12 +480,10 @@ static void abandon_wait(ReadObject *self) {
 static PyObject *read_close(PyObject *op, PyObject *unused) {
     (void)unused;
     ReadObject *self = (ReadObject *)op;
-    if (self->step == RUNNING) {
-        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+    if (!pyhoop_await_may_close(self->step))
         return NULL;
-    }
     Py_INCREF(op);
-    if (self->step == SUSPENDED)
+    if (self->step == PYHOOP_AWAIT_SUSPENDED)
         abandon_wait(self);
     else
         finish(self);
@@ -572,7 +520,7 @@ static PyObject *get_qualname(PyObject *op, void *unused) {
 
 static PyObject *get_running(PyObject *op, void *unused) {
     (void)unused;
-    return PyBool_FromLong(((ReadObject *)op)->step == RUNNING);
+    return PyBool_FromLong(((ReadObject *)op)->step == PYHOOP_AWAIT_RUNNING);
 }
 
 static PyObject *read_repr(PyObject *op) {
@@ -600,11 +548,11 @@ static int read_clear(PyObject *op) {
 static void read_finalize(PyObject *op) {
     ReadObject *self = (ReadObject *)op;
     PyObject *exception = PyErr_GetRaisedException();
-    if (self->step == NEW) {
-        if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                             "coroutine 'StreamReader.%s' was never awaited", name_of(self)) < 0)
-            PyErr_WriteUnraisable(op);
-    } else if (self->step == SUSPENDED) {
+    if (self->step == PYHOOP_AWAIT_NEW) {
+        PyObject *name = get_qualname(op, NULL);
+        pyhoop_await_warn(op, name);
+        Py_XDECREF(name);
+    } else if (self->step == PYHOOP_AWAIT_SUSPENDED) {
         abandon_wait(self);
     }
     if (exception != NULL)
@@ -613,7 +561,7 @@ static void read_finalize(PyObject *op) {
 
 static void read_dealloc(PyObject *op) {
     ReadObject *self = (ReadObject *)op;
-    if (self->step != FINISHED && PyObject_CallFinalizerFromDealloc(op) < 0)
+    if (self->step != PYHOOP_AWAIT_FINISHED && PyObject_CallFinalizerFromDealloc(op) < 0)
         return; /* somebody holds it again */
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);

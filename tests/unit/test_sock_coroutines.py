@@ -360,3 +360,19 @@ async def test_weak_references(loop, pair):
     assert reference() is operation
     del operation
     assert reference() is None
+
+
+@pytest.mark.filterwarnings("ignore:the .* signature of throw:DeprecationWarning")
+async def test_throw_with_a_traceback(loop, pair):
+    """The old form: type, value, traceback."""
+    operation = loop.sock_recv(pair[0], 1)
+    with pytest.raises(TypeError, match="third argument must be a traceback object"):
+        operation.throw(ValueError, None, 5)
+    try:
+        raise KeyError
+    except KeyError as error:
+        tracebacks = error.__traceback__
+    with pytest.raises(ValueError, match="why") as caught:
+        operation.throw(ValueError, ValueError("why"), tracebacks)
+    lines = [entry.lineno + 1 for entry in caught.traceback]  # pytest counts from 0
+    assert tracebacks.tb_lineno in lines
