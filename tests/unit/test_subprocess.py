@@ -426,12 +426,13 @@ def test_without_pidfds_no_signal_reaches_a_number_that_is_free(
     killed: list[tuple[int, int]] = []
 
     async def main() -> None:
-        process = await exec_("true")
+        process = await exec_("sleep", "60")
+        os.kill(process.pid, signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         process._transport.get_extra_info("subprocess").poll()
         monkeypatch.setattr(os, "kill", lambda *args: killed.append(args))
         process.terminate()
-        assert await process.wait() == 0
+        assert await process.wait() == -signal.SIGKILL
 
     loop_factory().run_until_complete(main())
     assert killed == []
